@@ -1,0 +1,163 @@
+"""Classifier: open a model once, predict many times, from any thread.
+
+Axes: n batch, h height, w width, c channels (RGB), k classes.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gclf_runtime import images
+from gclf_runtime.errors import ImageError
+from gclf_runtime.pipeline import run_files
+from gclf_runtime.session import Device, OnnxSession, Session, available_cpus
+from gclf_runtime.spec import ModelSpec
+
+_CHUNK = 32  # batches of 8-32 stay in cache; 64 and more were slower
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The answer for one picture.
+
+    Attributes:
+        label_names: Class names, in the order of the arrays.
+        probabilities_k: float32 0-1, shape (K,), sum 1.
+        logits_k: float32, shape (K,), before temperature.
+    """
+
+    label_names: tuple[str, ...]
+    probabilities_k: NDArray[np.float32]
+    logits_k: NDArray[np.float32]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.label_names[int(self.probabilities_k.argmax())]
+
+    @property
+    def probability(self) -> float:
+        """The probability of `label`, 0-1."""
+        return float(self.probabilities_k.max())
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """Return the `count` most probable classes with their probabilities, best first."""
+        order = np.argsort(-self.probabilities_k, kind="stable")[:count]
+        return [(self.label_names[i], float(self.probabilities_k[i])) for i in order]
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one file: exactly one of `prediction` and `error` is set."""
+
+    path: Path
+    prediction: Prediction | None
+    error: ImageError | None
+
+
+class Classifier:
+    """A model opened once; every method may be called from any thread.
+
+    Args:
+        model: An .onnx file made by gclf-export.
+        device: `cpu`, `cuda` (CUDA or a ProviderError), or `auto` (CUDA when it starts).
+        threads: Workers of `predict_files`; the CPUs this process may use when None.
+        spec: The contract of a file that carries none.
+
+    Raises:
+        ModelError: No such file, damaged, or at odds with its spec.
+        ProviderError: onnxruntime or the device asked for cannot start.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        spec: ModelSpec | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self._threads = threads or available_cpus()
+        self._session: Session = OnnxSession(model, device=device, spec=spec)
+
+    @classmethod
+    def default(cls, *, device: Device = "auto", threads: int | None = None) -> "Classifier":
+        """Open the embedded model: female or male, as annotators perceive a face."""
+        model = resources.files("gclf_runtime") / "models" / "gender.onnx"
+        with resources.as_file(model) as path:
+            return cls(path, device=device, threads=threads)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises: classes, preprocessing, metrics, origin."""
+        return self._session.spec
+
+    @property
+    def provider(self) -> str:
+        """Name of the execution provider that really started."""
+        return self._session.provider
+
+    def predict(self, pixels_nhwc: NDArray[np.uint8]) -> list[Prediction]:
+        """Classify a batch of pixels that `images.load` has prepared.
+
+        Args:
+            pixels_nhwc: RGB pixels, uint8 0-255, shape (N, height, width, 3). N may be 0.
+
+        Returns:
+            One prediction per image, in the order given.
+
+        Raises:
+            ValueError: The array has another shape or dtype.
+        """
+        wanted = (self.spec.input.height, self.spec.input.width, 3)
+        if pixels_nhwc.dtype != np.uint8 or pixels_nhwc.shape[1:] != wanted:
+            raise ValueError(
+                f"expected uint8 pixels of shape (N, {wanted[0]}, {wanted[1]}, 3), "
+                f"got {pixels_nhwc.dtype} {pixels_nhwc.shape}. "
+                "Use predict_images() or gclf_runtime.images.load() to decode and resize"
+            )
+        predictions: list[Prediction] = []
+        for start in range(0, len(pixels_nhwc), _CHUNK):
+            chunk = np.ascontiguousarray(pixels_nhwc[start : start + _CHUNK])
+            outputs = zip(*self._session.run(chunk), strict=True)
+            predictions += [Prediction(self.spec.label_names, p, z) for p, z in outputs]
+        return predictions
+
+    def predict_images(self, sources: Iterable[images.ImageSource]) -> list[Prediction]:
+        """Classify pictures held as paths, bytes, file objects, PIL images or arrays.
+
+        Args:
+            sources: Any number of pictures, each as `images.load` takes it.
+
+        Returns:
+            One prediction per picture, in the order given.
+
+        Raises:
+            ImageError: A picture cannot be read.
+        """
+        spec = self.spec.input
+        pixels = [images.load(source, spec) for source in sources]
+        return self.predict(np.stack(pixels)) if pixels else []
+
+    def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[FileResult]:
+        """Classify files as a stream: memory does not grow with their number.
+
+        Args:
+            paths: Any number of files, taken from the iterable as they are needed.
+
+        Yields:
+            One result per path, in the order given. A file that cannot be read is a result with
+            an `error`; it stops nothing.
+        """
+        for path, outcome in run_files(self._session, paths, workers=self._threads):
+            if isinstance(outcome, ImageError):
+                yield FileResult(path, None, outcome)
+            else:
+                yield FileResult(path, Prediction(self.spec.label_names, *outcome), None)

@@ -1,0 +1,227 @@
+"""The only module that imports onnxruntime: model file to running session.
+
+Axes: n batch, h height, w width, c channels (RGB), k classes.
+"""
+
+import contextlib
+import ctypes
+import io
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gclf_runtime.errors import ModelError, ProviderError
+from gclf_runtime.spec import SPEC_KEY, ModelSpec
+
+Device = Literal["auto", "cpu", "cuda"]
+
+MAX_MODEL_BYTES = 2**31  # protobuf's own limit on one message
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_ORT_WARNING, _ORT_FATAL = 2, 4
+
+
+class Session(Protocol):
+    """What the rest of the runtime needs from a loaded model."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """Name of the execution provider that really started."""
+        ...
+
+    def run(
+        self, pixels_nhwc: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities and logits, both float32 (N, K); N is at least 1."""
+        ...
+
+
+class OnnxSession:
+    """A loaded model, checked against its spec; calls may come from any thread.
+
+    Each call computes on one thread on the CPU: callers that share a session and bring a thread
+    each were never slower than one caller with several compute threads, and far faster on a busy
+    machine.
+
+    Args:
+        model: The .onnx file.
+        device: `cuda` means CUDA or a ProviderError, `auto` takes CUDA when it starts.
+        spec: The contract of a file that carries none. Its graph must still be the contract's.
+
+    Raises:
+        ModelError: No such file, damaged, without a spec, or at odds with it.
+        ProviderError: onnxruntime or the device asked for cannot start.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        device: Device = "auto",
+        spec: ModelSpec | None = None,
+    ) -> None:
+        data = _read_model(Path(model))
+        ort = _import_onnxruntime()
+        self._session = _open(ort, data, os.fspath(model), device)
+        self.provider: str = self._session.get_providers()[0]
+        metadata = cast(dict[str, str], self._session.get_modelmeta().custom_metadata_map)
+        self.spec: ModelSpec = spec or _spec_of(metadata, os.fspath(model))
+        _check_graph(self._session, self.spec, os.fspath(model))
+
+    def run(
+        self, pixels_nhwc: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities and logits, both float32 (N, K); N is at least 1."""
+        probabilities, logits = self._session.run(
+            ["probabilities", "logits"], {"images": pixels_nhwc}
+        )
+        return probabilities, logits
+
+
+def available_cpus() -> int:
+    """Count the CPUs this process may use: its affinity mask, and its container's quota."""
+    has_mask = hasattr(os, "sched_getaffinity")  # Linux
+    cpus = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cpus = min(cpus, max(1, int(quota) // int(period)))  # "max" (no quota) is a ValueError
+    return cpus
+
+
+def _read_model(path: Path) -> bytes:
+    if not path.is_file():
+        raise ModelError(
+            f"no model at {path}. Export one: gclf-export RUN/model.pt --output {path}"
+        )
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"{path} is over {MAX_MODEL_BYTES} bytes, no .onnx file is")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}). Check its rights") from error
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError as error:
+        raise ProviderError(
+            f"onnxruntime cannot be imported ({error}). Install one build: "
+            "pip install 'gclf-runtime[cpu]' or pip install 'gclf-runtime[gpu]'"
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise ProviderError(
+            "onnxruntime is broken: both of its builds were installed, or one was half removed. "
+            "Repair it: pip uninstall onnxruntime onnxruntime-gpu && "
+            "pip install 'gclf-runtime[cpu]'"
+        )
+    return onnxruntime
+
+
+def _open(ort: Any, data: bytes, name: str, device: Device) -> Any:
+    """Start the model on the device; `device="cuda"` never falls back."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
+    if device == "cpu":
+        return _start(ort, data, name, [_CPU])
+    missing = _why_no_cuda(ort)
+    if missing is None:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot load
+            ort.preload_dlls()
+        # Listed is not started: onnxruntime falls back to the CPU without raising.
+        session = _start(ort, data, name, [_CUDA, _CPU])
+        if device == "auto" or session.get_providers()[0] == _CUDA:
+            return session
+        missing = _why_cuda_failed(ort)
+    if device == "cuda":
+        raise ProviderError(f"{missing}, or pass --device cpu")
+    return _start(ort, data, name, [_CPU])
+
+
+def _start(ort: Any, data: bytes, name: str, providers: list[str]) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ORT_FATAL  # what goes wrong is raised, not logged
+    ort.set_default_logger_severity(_ORT_FATAL)
+    try:
+        return ort.InferenceSession(data, options, providers=providers)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise ModelError(
+            f"{name} is not a model that onnxruntime {ort.__version__} can open ({text[:300]}). "
+            "Export it again: gclf-export RUN/model.pt"
+        ) from error
+    finally:
+        ort.set_default_logger_severity(_ORT_WARNING)
+
+
+def _why_no_cuda(ort: Any) -> str | None:
+    if _CUDA not in ort.get_available_providers():
+        return (
+            "this build of onnxruntime has no CUDA. Install the other build: "
+            "pip uninstall onnxruntime && pip install 'gclf-runtime[gpu]'"
+        )
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return (
+            "no NVIDIA driver on this machine (libcuda is missing). "
+            "Install the driver and check it with nvidia-smi"
+        )
+    return None
+
+
+def _why_cuda_failed(ort: Any) -> str:
+    """Name the library that keeps CUDA from starting; only for a provider that did not load."""
+    library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return (
+            f"onnxruntime has CUDA but a library is missing: {error}. "
+            "Install CUDA's libraries: pip install 'gclf-runtime[gpu]'"
+        )
+    return "onnxruntime has CUDA but found no device it can use. Check nvidia-smi"
+
+
+def _spec_of(metadata: dict[str, str], name: str) -> ModelSpec:
+    if SPEC_KEY not in metadata:
+        raise ModelError(
+            f"{name} carries no {SPEC_KEY}, so its classes and preprocessing are unknown. "
+            "Export it with gclf-export, or open it with Classifier(model, spec=ModelSpec(...))"
+        )
+    return ModelSpec.from_json(metadata[SPEC_KEY])
+
+
+def _check_graph(session: Any, spec: ModelSpec, name: str) -> None:
+    """Refuse a graph that does not do what the spec promises."""
+    inputs = {i.name: (i.type, list(i.shape)) for i in session.get_inputs()}
+    outputs = {o.name: (o.type, list(o.shape)) for o in session.get_outputs()}
+    kind, shape = inputs.get("images", ("", []))
+    wanted = [spec.input.height, spec.input.width, 3]
+    if len(inputs) != 1 or kind != "tensor(uint8)" or shape[1:] != wanted:
+        raise _at_odds(name, f"input images: uint8 [batch, {wanted[0]}, {wanted[1]}, 3]", inputs)
+    if isinstance(shape[0], int):
+        raise _at_odds(name, "a dynamic batch", inputs)
+    for output in ("probabilities", "logits"):
+        kind, shape = outputs.get(output, ("", []))
+        classes = len(spec.label_names)
+        if kind != "tensor(float)" or len(shape) != 2 or shape[1] != classes:
+            raise _at_odds(name, f"output {output}: float [batch, {classes}]", outputs)
+
+
+def _at_odds(name: str, promised: str, found: object) -> ModelError:
+    return ModelError(
+        f"{name} breaks the contract: {promised} is promised, the graph has {found}. "
+        "Export it again: gclf-export RUN/model.pt"
+    )
