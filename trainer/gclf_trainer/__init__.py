@@ -1,1 +1,16 @@
-"""x."""
+"""A folder of labelled pictures to a small classifier that is worth exporting."""
+
+from gclf_trainer.augment import Augmentation
+from gclf_trainer.errors import CheckpointError, DatasetError
+from gclf_trainer.loop import Recipe
+from gclf_trainer.train import Trained, View, train
+
+__all__ = [
+    "Augmentation",
+    "CheckpointError",
+    "DatasetError",
+    "Recipe",
+    "Trained",
+    "View",
+    "train",
+]

@@ -1,0 +1,86 @@
+"""How good a network is: logits over a split, and what follows from them.
+
+Axes: n pictures, h height, w width, c channels (RGB), k classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network answered on a split.
+
+    Attributes:
+        loss: Mean cross-entropy, in nats, without label smoothing.
+        accuracy: Fraction of right answers, 0-1.
+        predicted_n: Class indices, shape (N,).
+        confusion_kk: Counts, shape (K, K): rows are the truth, columns the answers.
+    """
+
+    loss: float
+    accuracy: float
+    predicted_n: NDArray[np.int64]
+    confusion_kk: NDArray[np.int64]
+
+
+class Normalise(nn.Module):
+    """Turn 0-255 pixels into what the network expects; part of the exported graph.
+
+    Args:
+        mean: Per-channel mean of pixels scaled to 0-1.
+        std: Per-channel standard deviation, likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255)
+
+    def forward(self, pixels_nchw: Tensor) -> Tensor:
+        """Normalise float 0-255 pixels."""
+        return (pixels_nchw - self.mean) / self.std
+
+
+@torch.inference_mode()
+def logits(network: nn.Module, normalise: Normalise, pixels_nhwc: Tensor) -> Tensor:
+    """Compute logits in float32, never in a reduced precision, whatever the device.
+
+    Args:
+        network: Takes normalised NCHW pixels.
+        normalise: Its normalisation.
+        pixels_nhwc: uint8 0-255, shape (N, H, W, 3), N at least 1, on the network's device.
+
+    Returns:
+        float32, shape (N, K), on the CPU.
+    """
+    network.eval()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        parts = [
+            network(normalise(batch.permute(0, 3, 1, 2).float()))
+            for batch in pixels_nhwc.split(_BATCH)
+        ]
+    return torch.cat(parts).float().cpu()
+
+
+def evaluate(logits_nk: Tensor, labels_n: Tensor) -> Evaluation:
+    """Compare logits with the truth; both on the CPU, N at least 1."""
+    classes = logits_nk.shape[1]
+    predicted_n = logits_nk.argmax(1)
+    confusion_kk = torch.bincount(labels_n * classes + predicted_n, minlength=classes**2)
+    return Evaluation(
+        loss=float(F.cross_entropy(logits_nk, labels_n)),
+        accuracy=float((predicted_n == labels_n).double().mean()),
+        predicted_n=predicted_n.numpy(),
+        confusion_kk=confusion_kk.view(classes, classes).numpy(),
+    )

@@ -1,0 +1,141 @@
+"""A folder of labelled pictures to lists of files: which classes, which split."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gclf_runtime.sources import find_images
+
+from gclf_trainer.errors import DatasetError
+
+_TRAIN = ("train", "training")
+_VAL = ("val", "valid", "validation")
+_TEST = ("test", "testing")
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Files and the index of each one's class."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What a folder of labelled pictures holds; `test` is empty when there is none."""
+
+    label_names: tuple[str, ...]
+    train: LabelledFiles
+    val: LabelledFiles
+    test: LabelledFiles
+
+
+def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
+    """List a folder of labelled pictures.
+
+    Args:
+        root: It holds one folder per class, or `train/`, and with it `val/` and `test/` or not,
+            which hold the class folders. Classes are matched across splits by name.
+        val_split: Fraction of each class (0-1, exclusive) held out when there is no `val/`.
+        seed: Chooses which files are held out.
+
+    Raises:
+        DatasetError: Not such a folder; the message names what is missing.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"no folder at {root}. Name one that holds a folder per class")
+    train_folder = _first(root, _TRAIN)
+    if train_folder is None:
+        classes = _class_folders(root)
+        train = _list(classes, tuple(classes))
+        label_names, val, test = tuple(classes), LabelledFiles((), ()), LabelledFiles((), ())
+    else:
+        classes = _class_folders(train_folder)
+        label_names = tuple(classes)
+        train = _list(classes, label_names)
+        val = _other_split(_first(root, _VAL), label_names)
+        test = _other_split(_first(root, _TEST), label_names)
+    _refuse_empty(root, label_names, train)
+    if not val.paths:
+        train, val = _split(train, val_split, seed)
+    return Folders(label_names, train, val, test)
+
+
+def _first(root: Path, names: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _subfolders(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir(), key=lambda path: path.name):
+        if path.is_dir() and not path.name.startswith("."):
+            yield path
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in _subfolders(folder)}
+
+
+def _list(classes: Mapping[str, Path], label_names: tuple[str, ...]) -> LabelledFiles:
+    found = [
+        (path, label_names.index(name))
+        for name, folder in classes.items()
+        for path in find_images(folder)
+    ]
+    return LabelledFiles(tuple(path for path, _ in found), tuple(label for _, label in found))
+
+
+def _other_split(folder: Path | None, label_names: tuple[str, ...]) -> LabelledFiles:
+    if folder is None:
+        return LabelledFiles((), ())
+    classes = _class_folders(folder)
+    unknown = sorted(set(classes) - set(label_names))
+    if unknown:
+        raise DatasetError(
+            f"{folder} has classes that the training folder lacks: {', '.join(unknown)}. "
+            "Classes are matched by folder name: rename or remove them"
+        )
+    return _list(classes, label_names)
+
+
+def _refuse_empty(root: Path, label_names: tuple[str, ...], train: LabelledFiles) -> None:
+    if len(label_names) < 2:
+        raise DatasetError(
+            f"{root} holds {len(label_names)} class folders, a classifier needs at least 2. "
+            "Put the pictures of each class into a folder named after it"
+        )
+    counts = np.bincount(train.labels, minlength=len(label_names)) if train.labels else [0]
+    empty = [name for name, count in zip(label_names, counts, strict=False) if not count]
+    if empty or not train.labels:
+        raise DatasetError(
+            f"{root} has classes without a training picture: {', '.join(empty) or 'all'}. "
+            "Add pictures or remove the folder"
+        )
+
+
+def _split(files: LabelledFiles, fraction: float, seed: int) -> tuple[LabelledFiles, LabelledFiles]:
+    """Hold out the same fraction of each class, at least one picture and not the last one."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"val_split must be between 0 and 1, got {fraction}")
+    generator = np.random.default_rng(seed)
+    labels_n = np.asarray(files.labels)
+    held_out = np.zeros(len(labels_n), bool)
+    for label in np.unique(labels_n):
+        members = np.flatnonzero(labels_n == label)
+        if len(members) < 2:
+            raise DatasetError(
+                f"{files.paths[members[0]].parent} holds one picture: none is left to validate on. "
+                "Add pictures, or bring a val/ folder"
+            )
+        count = min(len(members) - 1, max(1, round(fraction * len(members))))
+        held_out[generator.permutation(members)[:count]] = True
+    return _take(files, np.flatnonzero(~held_out)), _take(files, np.flatnonzero(held_out))
+
+
+def _take(
+    files: LabelledFiles, indices: np.ndarray[tuple[int], np.dtype[np.intp]]
+) -> LabelledFiles:
+    return LabelledFiles(
+        tuple(files.paths[i] for i in indices), tuple(files.labels[i] for i in indices)
+    )

@@ -1,0 +1,93 @@
+"""The RUN folder: what a training leaves behind.
+
+model.pt               the best epoch by validation, with its ModelSpec
+metrics.csv            one row per epoch
+config.json            everything that was asked for, and the versions that did it
+validation.csv         path, label and answer of every validation picture
+test.csv               the same for the test split, if there is one
+history.png            loss and accuracy by epoch
+confusion_matrix.png   of the best epoch
+"""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from gclf_trainer.charts import draw_confusion, draw_history
+from gclf_trainer.errors import DatasetError
+from gclf_trainer.evaluation import Evaluation
+from gclf_trainer.loop import Epoch
+from gclf_trainer.pixels import Split
+
+
+class Run:
+    """A RUN folder being written; one that holds a model already is refused.
+
+    Args:
+        folder: Made when missing.
+
+    Raises:
+        DatasetError: The folder holds a run already.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if (folder / "model.pt").exists():
+            raise DatasetError(f"{folder} holds a run already. Name another --output, or remove it")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.checkpoint: Path = folder / "model.pt"
+        self._epochs: list[Epoch] = []
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Keep what was asked for."""
+        text = json.dumps(config, indent=1, default=str) + "\n"
+        (self.folder / "config.json").write_text(text, encoding="utf-8")
+
+    def add(self, epoch: Epoch) -> bool:
+        """Keep an epoch's metrics; say whether it is the best so far.
+
+        Higher validation accuracy is better, then lower validation loss.
+        """
+        best = min(self._epochs, key=_rank, default=None)
+        self._epochs.append(epoch)
+        with _csv(self.folder / "metrics.csv") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(field.name for field in fields(Epoch))
+            writer.writerows(asdict(each).values() for each in self._epochs)
+        return best is None or _rank(epoch) < _rank(best)
+
+    def finish(self, label_names: Sequence[str], val: Split, evaluation: Evaluation) -> None:
+        """Draw the charts and list the validation answers of the best epoch."""
+        losses = {
+            "validation": [epoch.val_loss for epoch in self._epochs],
+            "training": [epoch.train_loss for epoch in self._epochs],
+        }
+        accuracy = {"validation": [epoch.val_accuracy for epoch in self._epochs]}
+        draw_history(self.folder / "history.png", losses, accuracy)
+        chart = self.folder / "confusion_matrix.png"
+        draw_confusion(chart, evaluation.confusion_kk, label_names)
+        self.write_answers("validation.csv", label_names, val, evaluation)
+
+    def write_answers(
+        self, name: str, label_names: Sequence[str], split: Split, evaluation: Evaluation
+    ) -> None:
+        """List path, label and answer of a split; the export verifies itself on these files."""
+        with _csv(self.folder / name) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("path", "label", "predicted"))
+            rows = zip(split.paths, split.labels_n, evaluation.predicted_n, strict=True)
+            for path, label, predicted in rows:
+                absolute = os.path.abspath(path)
+                writer.writerow((absolute, label_names[label], label_names[predicted]))
+
+
+def _rank(epoch: Epoch) -> tuple[float, float]:
+    return -epoch.val_accuracy, epoch.val_loss
+
+
+def _csv(path: Path):
+    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
