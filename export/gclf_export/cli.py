@@ -1,2 +1,85 @@
+"""gclf-export: a checkpoint of gclf-train to one verified .onnx file."""
+
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from gclf_runtime import GclfError
+from rich.console import Console
+from rich.table import Table
+
+from gclf_export.export import Exported, export
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
 def main() -> None:
-    """X."""
+    """Run the command; a GclfError is one line on stderr and exit code 1."""
+    warnings.simplefilter("ignore")  # torch's exporter warns of its own internals
+    try:
+        app()
+    except GclfError as error:
+        sys.exit(f"error: {error}")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gclf-export {version('gclf-export')}")
+        raise typer.Exit
+
+
+@app.command()
+def command(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Of gclf-train, for instance RUN/model.pt.")
+    ],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write this file.  [default: CHECKPOINT with .onnx]"),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Verify on these pictures, one subfolder per class.  "
+            "[default: what the training validated on]",
+        ),
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the weights.  [default: the checkpoint's]")
+    ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+    ] = False,
+) -> None:
+    """Export a checkpoint to one self-describing .onnx file, and prove that nothing changed.
+
+    Every validation picture goes file → pixels → torch and file → pixels → onnxruntime. Unless
+    all top-1 answers agree and no probability differs by 0.0001, nothing is written (exit code 1).
+    """
+    with Console(stderr=True).status("exporting and verifying"):
+        exported = export(checkpoint, output, validation=validation, license=license)
+    _report(exported)
+
+
+def _report(exported: Exported) -> None:
+    verdict = exported.verdict
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("classes", ", ".join(exported.spec.label_names))
+    size = f"{exported.size_bytes / 1e6:.2f} MB, {exported.parameters:,} weights"
+    table.add_row("size", size)
+    table.add_row("verified on", f"{verdict.count} validation pictures, onnxruntime against torch")
+    table.add_row(
+        "accuracy", f"{verdict.accuracy:.4f} (checkpoint {verdict.checkpoint_accuracy:.4f})"
+    )
+    table.add_row("top-1 agreement", f"{verdict.agreement:.2%}")
+    difference = f"largest {verdict.max_difference:.1e}, mean {verdict.mean_difference:.1e}"
+    table.add_row("probabilities", f"differ by: {difference}")
+    Console(highlight=False, soft_wrap=True).print(table)
+    typer.echo(f"wrote {exported.path}")
+    typer.echo(f"next: gclf-infer --batch DIR --model {exported.path}")

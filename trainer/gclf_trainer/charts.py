@@ -98,7 +98,7 @@ def _panel(canvas: _Canvas, x0: float, title: str, series: Mapping[str, Sequence
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers that enclose the range."""
-    span = max(high - low, 1e-3)
+    span = max(high - low, abs(high) / 100, 1e-3)
     rough = span / 4
     magnitude = 10.0 ** np.floor(np.log10(rough))
     step = float(min((m * magnitude for m in (1, 2, 5, 10)), key=lambda s: abs(s - rough)))

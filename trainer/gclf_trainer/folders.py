@@ -55,8 +55,7 @@ def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
         classes = _class_folders(train_folder)
         label_names = tuple(classes)
         train = _list(classes, label_names)
-        val = _other_split(_first(root, _VAL), label_names)
-        test = _other_split(_first(root, _TEST), label_names)
+        val, test = (_other_split(_first(root, names), label_names) for names in (_VAL, _TEST))
     _refuse_empty(root, label_names, train)
     if not val.paths:
         train, val = _split(train, val_split, seed)
@@ -87,13 +86,22 @@ def _list(classes: Mapping[str, Path], label_names: tuple[str, ...]) -> Labelled
 
 
 def _other_split(folder: Path | None, label_names: tuple[str, ...]) -> LabelledFiles:
-    if folder is None:
-        return LabelledFiles((), ())
+    return LabelledFiles((), ()) if folder is None else read_labelled(folder, label_names)
+
+
+def read_labelled(folder: Path, label_names: tuple[str, ...]) -> LabelledFiles:
+    """List a folder of class folders whose classes are known already, matched by name.
+
+    Raises:
+        DatasetError: No such folder, or it holds a class that is not among `label_names`.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"no folder at {folder}. Name one that holds a folder per class")
     classes = _class_folders(folder)
     unknown = sorted(set(classes) - set(label_names))
     if unknown:
         raise DatasetError(
-            f"{folder} has classes that the training folder lacks: {', '.join(unknown)}. "
+            f"{folder} has classes that training lacks: {', '.join(unknown)}. "
             "Classes are matched by folder name: rename or remove them"
         )
     return _list(classes, label_names)

@@ -1,0 +1,83 @@
+"""Network to graph: what the exported file computes, and how it is written down.
+
+Axes: n batch, h height, w width, c channels (RGB), k classes.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from gclf_trainer.checkpoint import Checkpoint
+from gclf_trainer.evaluation import Normalise
+from torch import Tensor, nn
+
+# Opset 18 is the lowest that torch writes without a conversion afterwards; with the intermediate
+# representation of its day, onnxruntime 1.14 and newer and onnxruntime-web read it.
+OPSET, IR_VERSION = 18, 8
+
+
+class Deployable(nn.Module):
+    """The contract's graph: raw pixels in, probabilities and logits out."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        spec = checkpoint.spec
+        self.normalise = Normalise(spec.mean, spec.std)
+        self.network = checkpoint.network
+        self.temperature = spec.temperature
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify uint8 RGB pixels of shape (N, H, W, 3).
+
+        Returns:
+            Probabilities and logits (before temperature), float32 (N, K).
+        """
+        pixels_nchw = images.permute(0, 3, 1, 2).float()
+        logits_nk = self.network(self.normalise(pixels_nchw))
+        return torch.softmax(logits_nk / self.temperature, dim=1), logits_nk
+
+
+def to_onnx(deployable: Deployable, height: int, width: int) -> onnx.ModelProto:
+    """Write the graph as an ONNX model with its weights inside and a dynamic batch.
+
+    Args:
+        deployable: In evaluation mode, on the CPU.
+        height: Rows of its input.
+        width: Columns of its input.
+    """
+    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program: Any = torch.onnx.export(
+        deployable,
+        (example,),
+        dynamo=True,
+        external_data=False,
+        input_names=["images"],
+        output_names=["probabilities", "logits"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        opset_version=OPSET,
+        verbose=False,
+    )
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    _forget_the_build(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Put metadata into a model, replacing what is there."""
+    del model.metadata_props[:]
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def _forget_the_build(model: onnx.ModelProto) -> None:
+    """Remove torch's stack traces and names of modules: they tell of this machine's folders."""
+    graph = model.graph
+    del graph.metadata_props[:], graph.value_info[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
