@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from gclf_runtime.classifier import Classifier, FileResult
-from gclf_runtime.errors import GclfError, OutputError
+from gclf_runtime.errors import GclfError, OutputError, SourceError
 from gclf_runtime.session import Device
 from gclf_runtime.sinks import Sink, check_suffix, open_sink
 from gclf_runtime.sources import Skipped, find_images
@@ -106,7 +106,7 @@ def infer(
         counts = _print(results, classifier.spec.label_names, top_k)
     _summarise(counts, skipped, classifier.provider, time.perf_counter() - start, output)
     if not counts:
-        raise OutputError(f"no picture below {batch}. Name a folder that holds some")
+        raise SourceError(f"no picture below {batch}. Name a folder that holds some")
     if skipped.unreadable_folders or counts[None]:
         raise typer.Exit(_EXIT_FAILED_FILES)
 

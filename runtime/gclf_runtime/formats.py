@@ -13,7 +13,7 @@ _SUFFIXES = frozenset(
     .tif .tiff .avif .avifs .heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx
     .ico .cur .icns .tga .icb .vda .vst .ppm .pgm .pbm .pnm .pfm .pam .qoi .ff .hdr .exr .dds
     .psd .pcx .dcx .xbm .xpm .sgi .rgb .bw .ras .wbmp .fli .flc .blp .ftex .msp .im .mpo .fits
-    .dng .cr2 .cr3 .crw .nef .nrw .arw .raf .orf .rw2 .pef .srw .3fr
+    .svg .svgz .xwd .ief .nie .dng .cr2 .cr3 .crw .nef .nrw .arw .raf .orf .rw2 .pef .srw .3fr
     """.split()  # noqa: SIM905 - as a list it is eighty lines, and the families are lost
 )
 _SIGNATURES = (
@@ -30,6 +30,7 @@ _SIGNATURES = (
     (b"icns", "ICNS"),
     (b"qoif", "QOI"),
     (b"farbfeld", "farbfeld"),
+    (b"n\xc3\xafE", "NIE"),
     (b"#?RADIANCE", "Radiance HDR"),
     (b"#?RGBE", "Radiance HDR"),
     (b"\x76\x2f\x31\x01", "OpenEXR"),

@@ -172,7 +172,8 @@ def _opaque(image: Image.Image) -> Image.Image:
             f"pixels of type {image.mode} (32 bits) have no known range. "
             "Scale them to 8 or 16 bits first",
         )
-    if image.has_transparency_data:
+    # A damaged palette image has no palette, which Pillow asserts it has.
+    if (image.mode != "P" or image.palette) and image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
         return white.convert("RGB")

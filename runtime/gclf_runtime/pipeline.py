@@ -7,7 +7,7 @@ Axes: n batch, h height, w width, c channels (RGB), k classes.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ Outcome: TypeAlias = Outputs | ImageError
 
 def run_files(
     session: Session, paths: Iterable[str | os.PathLike[str]], *, workers: int
-) -> Iterator[tuple[Path, Outcome]]:
+) -> Generator[tuple[Path, Outcome]]:
     """Decode and classify files.
 
     Args:

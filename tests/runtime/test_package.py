@@ -1,0 +1,63 @@
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gclf_runtime
+
+PACKAGE = Path(gclf_runtime.__file__).parent
+
+
+def test_the_public_names_are_these():
+    assert gclf_runtime.__all__ == sorted(gclf_runtime.__all__)
+    public = {name for name in vars(gclf_runtime) if not name.startswith("_")}
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert public - modules == set(gclf_runtime.__all__)
+
+
+def test_importing_it_loads_neither_torch_nor_onnxruntime():
+    program = "import gclf_runtime, sys, json; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = {name.split(".")[0] for name in json.loads(run.stdout)}
+
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "torchvision", "onnx", "onnxruntime", "typer", "rich"}
+
+
+def test_a_prediction_loads_no_torch(colours: Path):
+    program = (
+        "import sys, numpy as np; from gclf_runtime import Classifier;"
+        f"Classifier({str(colours)!r}).predict(np.zeros((1, 16, 16, 3), np.uint8));"
+        "print(*{'torch', 'torchvision', 'onnx', 'pickle'} & set(sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert not {"torch", "torchvision", "onnx"} & set(run.stdout.split())
+
+
+def test_only_session_imports_onnxruntime_and_only_cli_prints_or_exits():
+    for path in PACKAGE.glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
+        }
+        called = {
+            node.func.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+        assert "onnxruntime" not in imported or path.name == "session.py"
+        assert path.name == "cli.py" or not imported & {"typer", "rich", "argparse"}
+        assert path.name == "cli.py" or not called & {"print", "exit"}

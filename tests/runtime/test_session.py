@@ -1,0 +1,101 @@
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
+import pytest
+from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec, ProviderError
+from gclf_runtime.session import available_cpus
+
+PROVIDERS = cast("list[str]", ort.get_available_providers())  # pyright: ignore[reportUnknownMemberType]
+HAS_CUDA_BUILD = "CUDAExecutionProvider" in PROVIDERS
+
+
+def without_spec(model: Path, folder: Path) -> Path:
+    """Copy a model with its spec's key changed, in place, so that every length stays right."""
+    path = folder / "plain.onnx"
+    path.write_bytes(model.read_bytes().replace(b"gclf.spec", b"gclf.spoc"))
+    return path
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(100), b"\xff\xd8\xff\xe0"], ids=repr)
+def test_a_file_that_is_no_model_says_to_export_again(tmp_path: Path, content: bytes):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+
+    with pytest.raises(ModelError, match=r"model\.onnx is not a model .* gclf-export"):
+        Classifier(path)
+
+
+def test_a_cut_model_is_refused(colours: Path, tmp_path: Path):
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(colours.read_bytes()[:-200])
+
+    with pytest.raises(ModelError):
+        Classifier(path)
+
+
+@pytest.mark.parametrize("name", ["absent.onnx", "."])
+def test_an_absent_model_says_how_to_make_one(tmp_path: Path, name: str):
+    with pytest.raises(ModelError, match=r"no model at .* gclf-export RUN/model.pt --output"):
+        Classifier(tmp_path / name)
+
+
+def test_a_model_without_a_spec_needs_one_from_the_caller(colours: Path, tmp_path: Path):
+    plain = without_spec(colours, tmp_path)
+    spec = ModelSpec(label_names=("a", "b", "c"), input=InputSpec(height=16, width=16))
+
+    with pytest.raises(ModelError, match=r"carries no gclf\.spec.* spec=ModelSpec"):
+        Classifier(plain)
+    assert Classifier(plain, spec=spec).spec == spec
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"label_names": ("a", "b")}, {"input": InputSpec(height=32, width=16)}],
+    ids=["classes", "size"],
+)
+def test_a_graph_at_odds_with_its_spec_is_refused(colours: Path, changes: dict[str, Any]):
+    right: dict[str, Any] = {
+        "label_names": ("a", "b", "c"),
+        "input": InputSpec(height=16, width=16),
+    }
+
+    with pytest.raises(ModelError, match="breaks the contract"):
+        Classifier(colours, spec=ModelSpec(**{**right, **changes}))
+
+
+@pytest.mark.skipif(HAS_CUDA_BUILD, reason="this build of onnxruntime has CUDA")
+def test_cuda_on_the_cpu_build_names_the_other_build(colours: Path):
+    with pytest.raises(ProviderError, match=r"no CUDA\. Install the other build: .*--device cpu"):
+        Classifier(colours, device="cuda")
+
+
+@pytest.mark.skipif(HAS_CUDA_BUILD, reason="this build of onnxruntime has CUDA")
+def test_auto_takes_the_cpu_where_there_is_no_cuda(colours: Path):
+    assert Classifier(colours, device="auto").provider == "CPUExecutionProvider"
+
+
+@pytest.mark.gpu
+def test_cuda_means_cuda(colours: Path):
+    assert Classifier(colours, device="cuda").provider == "CUDAExecutionProvider"
+    assert Classifier(colours, device="auto").provider == "CUDAExecutionProvider"
+    assert Classifier(colours, device="cpu").provider == "CPUExecutionProvider"
+
+
+def test_an_unknown_device_is_a_wrong_argument(colours: Path):
+    device: Any = "tpu"
+
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'tpu'"):
+        Classifier(colours, device=device)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity mask here")
+def test_cpus_are_those_this_process_may_use():
+    mask = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(mask)})
+        assert available_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, mask)
+    assert 1 <= available_cpus() <= len(mask)
