@@ -11,7 +11,7 @@ from gclf_runtime import GclfError
 from rich.console import Console
 from rich.table import Table
 
-from gclf_export.export import Exported, export
+from gclf_export.exporter import Exported, export
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

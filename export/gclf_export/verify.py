@@ -44,7 +44,8 @@ class Verdict:
 
     def require(self) -> None:
         """Raise an ExportError unless the two answer alike."""
-        if self.agreement < 1 or self.max_difference >= MAX_DIFFERENCE:
+        # Written so that a difference that is not a number fails too.
+        if not (self.agreement == 1 and self.max_difference < MAX_DIFFERENCE):
             raise ExportError(
                 f"the exported file is not the checkpoint: {self.agreement:.2%} of {self.count} "
                 f"answers agree, probabilities differ by up to {self.max_difference:.1e} (limit "

@@ -3,7 +3,7 @@
 from gclf_trainer.augment import Augmentation
 from gclf_trainer.errors import CheckpointError, DatasetError
 from gclf_trainer.loop import Recipe
-from gclf_trainer.train import Trained, View, train
+from gclf_trainer.training import Trained, View, train
 
 __all__ = [
     "Augmentation",

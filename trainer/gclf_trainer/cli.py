@@ -18,7 +18,7 @@ from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.loop import Epoch, Optimizer, Precision, Recipe, Schedule, Training
 from gclf_trainer.networks import NETWORKS
 from gclf_trainer.pixels import Dataset, default_cache
-from gclf_trainer.train import Trained, View, train
+from gclf_trainer.training import Trained, View, train
 
 _DEFAULT = Recipe()
 _NAMED = 5  # how many unreadable files are named; config.json lists all

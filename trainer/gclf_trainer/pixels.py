@@ -5,6 +5,7 @@ input, so that the same pictures are never decoded twice and changed ones always
 Axes: n pictures, h height, w width, c channels (RGB).
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -148,13 +149,14 @@ def _decoded(
 def _keep(kept: Path, pixels_nhwc: NDArray[np.uint8], reasons: list[str]) -> None:
     """Write the cache file whole or not at all; a full disk costs the cache, not the training."""
     partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
-    try:
+    with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, pixels_nhwc=pixels_nhwc, reasons=np.array(reasons, np.str_))
-        partial.replace(kept)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, pixels_nhwc=pixels_nhwc, reasons=np.array(reasons, np.str_))
+            partial.replace(kept)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _readable(

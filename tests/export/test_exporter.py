@@ -1,0 +1,200 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import onnx
+import torch
+from gclf_export import ExportError, export, verify
+from gclf_export.graph import Deployable
+from gclf_runtime import Classifier, images
+from gclf_trainer import CheckpointError, checkpoint
+from gclf_trainer.errors import DatasetError
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path) -> Path:
+    return export(run / "model.pt").path
+
+
+def validation_images(run: Path) -> list[str]:
+    listing = (run / "validation.csv").read_text(encoding="utf-8").splitlines()[1:]
+    return [row.split(",")[0] for row in listing]
+
+
+def test_the_exported_file_answers_as_the_checkpoint_does(run: Path, exported: Path):
+    deployable = Deployable(checkpoint.load(run / "model.pt")).eval()
+    classifier = Classifier(exported)
+    paths = validation_images(run)
+    expected = verify.torch_probabilities(deployable, paths, classifier.spec.input)
+
+    answers = np.stack([p.probabilities_k for p in classifier.predict_images(paths)])
+
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-5)
+
+
+def test_the_verdict_counts_every_validation_picture(run: Path, tmp_path: Path):
+    result = export(run / "model.pt", tmp_path / "m.onnx")
+    rows = (run / "validation.csv").read_text(encoding="utf-8").splitlines()[1:]
+    right = sum(row.split(",")[1] == row.split(",")[2] for row in rows)
+
+    assert result.verdict.count == len(rows) == 36
+    assert result.verdict.accuracy == result.verdict.checkpoint_accuracy == right / len(rows)
+    assert result.verdict.agreement == 1
+    assert result.verdict.max_difference < 1e-5
+    assert result.size_bytes == (tmp_path / "m.onnx").stat().st_size
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_the_graph_is_the_contract_and_nothing_more(exported: Path):
+    model = onnx.load(exported)
+    operators = {node.op_type for node in model.graph.node}
+
+    assert [(i.name, i.type.tensor_type.elem_type) for i in model.graph.input] == [("images", 2)]
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert dims[0].dim_param == "batch"
+    assert [d.dim_value for d in dims[1:]] == [32, 32, 3]
+    assert [o.name for o in model.graph.output] == ["probabilities", "logits"]
+    assert not operators & {"Shape", "Gather", "Range", "Concat", "BatchNormalization", "Reshape"}
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    assert model.ir_version == 8
+    assert not model.functions
+
+
+def test_nothing_of_this_machine_is_in_the_file(exported: Path):
+    content = exported.read_bytes()
+
+    assert b"stack_trace" not in content
+    assert str(Path(__file__).parent.parent.parent).encode() not in content
+    assert b".py" not in content
+
+
+def test_the_spec_says_where_the_file_comes_from(run: Path, exported: Path):
+    spec = Classifier(exported).spec
+    trained = checkpoint.load(run / "model.pt")
+
+    assert spec.label_names == ("blue", "green", "red")
+    assert spec.checkpoint_sha256 == trained.sha256
+    assert spec.dataset_sha256 == trained.spec.dataset_sha256
+    assert spec.license == "CC BY 4.0"
+    assert spec.metrics["val_count"] == 36
+    assert {"torch", "onnx", "gclf-trainer", "gclf-export"} <= set(spec.versions)
+    assert spec.created.startswith("20")
+
+
+def test_ultralytics_finds_the_names_it_looks_for(exported: Path):
+    metadata = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+
+    assert metadata["names"] == "{0: 'blue', 1: 'green', 2: 'red'}"
+
+
+def test_the_golden_pictures_have_the_golden_answers(exported: Path):
+    import base64
+
+    metadata = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    golden = json.loads(metadata["gclf.golden"])
+    encoded = [base64.b64decode(picture["image"]) for picture in golden["pictures"]]
+    expected = np.array([picture["probabilities"] for picture in golden["pictures"]])
+
+    answers = Classifier(exported).predict_images(encoded)
+
+    assert len(encoded) >= 5
+    np.testing.assert_allclose(
+        np.stack([p.probabilities_k for p in answers]), expected, rtol=0, atol=golden["tolerance"]
+    )
+
+
+def test_pixels_of_any_onnx_client_get_the_same_answer(run: Path, exported: Path):
+    import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
+
+    paths = validation_images(run)[:7]
+    classifier = Classifier(exported)
+    pixels = np.stack([images.load(path, classifier.spec.input) for path in paths])
+    session: Any = ort.InferenceSession(exported, providers=["CPUExecutionProvider"])
+
+    probabilities, logits = session.run(None, {"images": pixels})
+
+    ours = np.stack([p.probabilities_k for p in classifier.predict(pixels)])
+    np.testing.assert_allclose(probabilities, ours, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, softmax, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mean": (0.6, 0.5, 0.5)}, {"std": (0.3, 0.3, 0.3)}, {"temperature": 1.1}],
+    ids=["mean", "std", "temperature"],
+)
+def test_a_graph_with_another_normalisation_is_caught(
+    run: Path, exported: Path, change: dict[str, Any]
+):
+    trained = checkpoint.load(run / "model.pt")
+    other = replace(trained, spec=replace(trained.spec, **change))
+    files = verify.read_validation(run / "validation.csv", trained.spec.label_names)
+    right, wrong = (
+        verify.compare(Deployable(each).eval(), Classifier(exported), files)
+        for each in (trained, other)
+    )
+
+    right.require()
+    with pytest.raises(ExportError, match="the exported file is not the checkpoint"):
+        wrong.require()
+
+
+def test_a_failed_export_leaves_the_old_file_and_nothing_else(run: Path, tmp_path: Path):
+    for name in ("model.pt", "validation.csv"):
+        shutil.copy(run / name, tmp_path)
+    record = torch.load(tmp_path / "model.pt", weights_only=True)
+    record["weights"]["classifier.bias"][:] = float("nan")
+    torch.save(record, tmp_path / "model.pt")
+    output = tmp_path / "out" / "m.onnx"
+    output.parent.mkdir()
+    output.write_bytes(b"the old file")
+
+    with pytest.raises(ExportError, match="the exported file is not the checkpoint"):
+        export(tmp_path / "model.pt", output)
+
+    assert output.read_bytes() == b"the old file"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_moved_validation_pictures_have_a_remedy_that_works(run: Path, tmp_path: Path):
+    moved = tmp_path / "run"
+    moved.mkdir()
+    shutil.copy(run / "model.pt", moved)
+
+    with pytest.raises(ExportError, match=r"no validation\.csv .* --validation DIR"):
+        export(moved / "model.pt")
+    (moved / "validation.csv").write_text("path,label,predicted\nabsent.jpg,red,red\n")
+    with pytest.raises(ExportError, match=r"1 of the 1 pictures .* are gone.* --validation DIR"):
+        export(moved / "model.pt")
+    result = export(moved / "model.pt", validation=run.parent / "pictures")
+    assert result.verdict.count == 72
+    with pytest.raises(DatasetError, match="no folder at"):
+        export(moved / "model.pt", validation=tmp_path / "absent")
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "path,label,predicted\nx.jpg,yellow,red\n"])
+def test_a_foreign_listing_is_refused(run: Path, tmp_path: Path, content: str):
+    shutil.copy(run / "model.pt", tmp_path)
+    (tmp_path / "validation.csv").write_text(content, encoding="utf-8")
+
+    with pytest.raises(ExportError, match="--validation DIR"):
+        export(tmp_path / "model.pt")
+
+
+def test_what_cannot_be_written_says_so(run: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match="cannot be written"):
+        export(run / "model.pt", tmp_path / "absent" / "m.onnx")
+
+
+def test_an_absent_checkpoint_says_how_to_make_one(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="gclf-train DATA --output RUN"):
+        export(tmp_path / "model.pt")

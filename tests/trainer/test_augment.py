@@ -1,0 +1,132 @@
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from gclf_trainer.augment import Augmentation, Augmenter
+
+OFF = {"pad": 0, "flip": False}
+
+
+def pixels(count: int = 64, height: int = 12, width: int = 16):
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, height, width, 3)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def augmenter(seed: int = 0, **recipe: float) -> Augmenter:
+    return Augmenter(Augmentation(**(OFF | recipe)), torch.Generator().manual_seed(seed))  # pyright: ignore[reportArgumentType]
+
+
+def plain(dataset: Tensor):
+    return dataset.permute(0, 3, 1, 2).float()
+
+
+def test_nothing_asked_for_changes_nothing():
+    dataset = pixels()
+    rows = torch.tensor([3, 1, 1])
+
+    batch = augmenter().pixels(dataset, rows)
+
+    assert torch.equal(batch, plain(dataset)[rows])
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_flip_mirrors_about_half_of_the_pictures_and_nothing_else():
+    dataset = pixels(400)
+    batch = augmenter(flip=True).pixels(dataset, torch.arange(400))
+
+    same = (batch == plain(dataset)).flatten(1).all(1)
+    mirrored = (batch == plain(dataset).flip(3)).flatten(1).all(1)
+    assert bool((same ^ mirrored).all())
+    assert 140 < int(mirrored.sum()) < 260
+
+
+def test_pad_shifts_each_picture_its_own_way_with_edges_repeated():
+    dataset = pixels(200)
+    batch = augmenter(pad=2).pixels(dataset, torch.arange(200))
+    padded = torch.nn.functional.pad(plain(dataset), (2, 2, 2, 2), mode="replicate")
+
+    shifts = set()
+    for number in range(200):
+        found = [
+            (y, x)
+            for y in range(5)
+            for x in range(5)
+            if torch.equal(batch[number], padded[number, :, y : y + 12, x : x + 16])
+        ]
+        assert len(found) == 1
+        shifts.add(found[0])
+    assert len(shifts) == 25
+
+
+def test_a_seed_repeats_a_batch_and_another_does_not():
+    everything = {
+        "pad": 4,
+        "rotate": 10,
+        "zoom": 0.1,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "erase": 0.5,
+    }
+    dataset, rows = pixels(), torch.arange(64)
+    first, again, other = (
+        augmenter(seed, **everything).pixels(dataset, rows) for seed in (0, 0, 1)
+    )
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_turning_keeps_the_middle_and_no_turn_keeps_everything():
+    dataset = pixels(8, 15, 15)
+    barely = augmenter(rotate=1e-6).pixels(dataset, torch.arange(8))
+    turned = augmenter(rotate=45).pixels(dataset, torch.arange(8))
+
+    torch.testing.assert_close(barely, plain(dataset), rtol=0, atol=1e-2)
+    torch.testing.assert_close(turned[:, :, 7, 7], plain(dataset)[:, :, 7, 7], rtol=0, atol=1e-2)
+    assert not torch.allclose(turned, plain(dataset))
+
+
+def test_brightness_and_contrast_stay_within_their_reach():
+    grey = torch.full((500, 4, 4, 3), 100, dtype=torch.uint8)
+    batch = augmenter(brightness=0.2).pixels(grey, torch.arange(500))
+
+    assert 80 <= float(batch.min()) < 85
+    assert 115 < float(batch.max()) <= 120
+    contrasted = augmenter(contrast=0.5).pixels(pixels(), torch.arange(64))
+    torch.testing.assert_close(
+        contrasted.mean((1, 2, 3)), plain(pixels()).mean((1, 2, 3)), rtol=1e-4, atol=1e-2
+    )
+
+
+def test_erasing_takes_one_rectangle_from_about_its_share():
+    white = torch.full((400, 32, 32, 3), 255, dtype=torch.uint8)
+    white[0] = 0  # so that the mean that is painted differs from white
+    batch = augmenter(erase=0.5).pixels(white, torch.arange(400))[1:]
+
+    erased = (batch != 255).any(1)
+    hit = erased.flatten(1).any(1)
+    assert 150 < int(hit.sum()) < 250
+    share = erased.float().mean((1, 2))[hit]
+    assert float(share.min()) > 0.01
+    assert float(share.max()) < 0.2
+
+
+def test_mixup_blends_pictures_and_targets_alike():
+    dataset = torch.zeros(2, 4, 4, 3)
+    dataset[1] = 1
+    targets = torch.eye(2)
+    mixed, mixed_targets = augmenter(mixup=0.4).mix(dataset.permute(0, 3, 1, 2), targets)
+
+    torch.testing.assert_close(mixed[:, 0, 0, 0], mixed_targets[:, 1])
+    torch.testing.assert_close(mixed_targets.sum(1), torch.ones(2))
+    assert bool((mixed_targets.diagonal() >= 0.5).all())
+
+
+@pytest.mark.parametrize("parameter", [0.2, 1.0, 2.0])
+def test_the_shares_of_mixup_follow_the_beta_distribution(parameter: float):
+    shares = augmenter()._beta(20_000, parameter)  # pyright: ignore[reportPrivateUsage]
+
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(shares.var()) == pytest.approx(1 / (8 * parameter + 4), rel=0.05)

@@ -1,0 +1,103 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gclf_runtime import InputSpec, images
+from gclf_trainer import DatasetError
+from gclf_trainer.folders import read_folders
+from gclf_trainer.pixels import Dataset, load_dataset
+
+SPEC = InputSpec(height=16, width=16)
+
+
+def loaded(pictures: Path, cache: Path | None = None, spec: InputSpec = SPEC) -> Dataset:
+    folders = read_folders(pictures, val_split=0.2, seed=0)
+    return load_dataset(folders, spec, cache=cache)
+
+
+def test_the_pixels_are_those_of_the_runtime(pictures: Path):
+    dataset = loaded(pictures)
+
+    for split in (dataset.train, dataset.val):
+        for path, pixels in zip(split.paths, split.pixels_nhwc, strict=True):
+            np.testing.assert_array_equal(pixels, images.load(path, SPEC))
+    names = [dataset.label_names[label] for label in dataset.train.labels_n]
+    assert names == [path.parent.name for path in dataset.train.paths]
+    assert len(dataset.test.paths) == 0
+
+
+def test_the_cache_gives_back_the_same_and_is_used(pictures: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    first = loaded(pictures, cache)
+    (kept,) = cache.iterdir()
+    with np.load(kept) as file:
+        arrays = dict(file)
+    arrays["pixels_nhwc"][:] = 7
+    np.savez(kept, **arrays)
+
+    assert not (first.train.pixels_nhwc == 7).all()
+    assert (loaded(pictures, cache).train.pixels_nhwc == 7).all()
+
+
+def test_a_changed_picture_or_input_is_decoded_again(pictures: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    before = loaded(pictures, cache)
+    loaded(pictures, cache, replace(SPEC, width=24))
+    assert len(list(cache.iterdir())) == 2
+
+    blue, red = pictures / "blue" / "000.png", pictures / "red" / "000.png"
+    blue.write_bytes(red.read_bytes())
+    after = loaded(pictures, cache)
+
+    assert len(list(cache.iterdir())) == 3
+    assert after.sha256 != before.sha256
+
+
+def test_a_moved_dataset_is_the_same_dataset(pictures: Path, tmp_path: Path):
+    before = loaded(pictures)
+    moved = pictures.rename(tmp_path / "moved")
+
+    assert loaded(moved).sha256 == before.sha256
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_named(pictures: Path, tmp_path: Path):
+    for name in ("blue/000.png", "red/007.png"):
+        (pictures / name).write_bytes(b"damaged")
+
+    for _ in range(2):  # decoded, then from the cache
+        dataset = loaded(pictures, tmp_path / "cache")
+        unreadable = {str(path.relative_to(pictures)) for path, _ in dataset.unreadable}
+        assert unreadable == {"blue/000.png", "red/007.png"}
+        assert all("not an image" in reason for _, reason in dataset.unreadable)
+        kept = [*dataset.train.paths, *dataset.val.paths]
+        assert len(kept) == 118
+        assert len(dataset.train.pixels_nhwc) == len(dataset.train.labels_n)
+        for path, pixels in zip(dataset.val.paths, dataset.val.pixels_nhwc, strict=True):
+            np.testing.assert_array_equal(pixels, images.load(path, SPEC))
+
+
+def test_a_class_without_a_readable_picture_is_an_error(pictures: Path):
+    for path in (pictures / "green").iterdir():
+        path.write_bytes(b"damaged")
+
+    with pytest.raises(DatasetError, match=r"no training picture of these classes .* green"):
+        loaded(pictures)
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(pictures: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+
+    assert len(loaded(pictures, tmp_path / "file" / "cache").train.paths) == 96
+
+
+def test_progress_counts_to_the_end(pictures: Path):
+    seen: list[tuple[int, int]] = []
+    folders = read_folders(pictures, val_split=0.2, seed=0)
+
+    def note(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    load_dataset(folders, SPEC, cache=None, on_progress=note)
+
+    assert seen == [(number, 120) for number in range(1, 121)]

@@ -1,0 +1,207 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch")
+
+import torch
+from gclf_runtime import InputSpec, ProviderError
+from gclf_trainer import (
+    Augmentation,
+    CheckpointError,
+    DatasetError,
+    Recipe,
+    Trained,
+    checkpoint,
+    train,
+)
+from gclf_trainer.evaluation import Normalise, evaluate, logits
+from gclf_trainer.training import channel_statistics
+
+SMALL = InputSpec(height=16, width=16)
+
+
+def small(pictures: Path, run: Path, **changes: Any) -> Trained:
+    recipe: dict[str, Any] = {"epochs": 2, "batch_size": 16, "precision": "fp32"} | changes
+    return train(pictures, run, network="cnn", spec=SMALL, recipe=Recipe(**recipe), val_split=0.2)
+
+
+def weights(run: Path) -> dict[str, Any]:
+    return checkpoint.load(run / "model.pt").network.state_dict()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_colours_are_learnt(pictures: Path, tmp_path: Path, optimizer: str):
+    trained = small(pictures, tmp_path / "run", optimizer=optimizer, epochs=6)
+
+    assert trained.val.accuracy == 1
+    assert trained.label_names == ("blue", "green", "red")
+
+
+def test_a_run_leaves_what_it_promises(pictures: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    trained = small(pictures, run, epochs=3)
+
+    metrics = list(csv.DictReader((run / "metrics.csv").read_text("utf-8").splitlines()))
+    assert [row["number"] for row in metrics] == ["1", "2", "3"]
+    assert max(float(row["val_accuracy"]) for row in metrics) == trained.val.accuracy
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    assert config["recipe"]["epochs"] == 3
+    assert config["pictures"] == {"train": 96, "val": 24, "test": 0}
+    rows = list(csv.DictReader((run / "validation.csv").read_text("utf-8").splitlines()))
+    right = sum(row["label"] == row["predicted"] == Path(row["path"]).parent.name for row in rows)
+    assert right / len(rows) == trained.val.accuracy
+    for name in ("history.png", "confusion_matrix.png"):
+        with Image.open(run / name) as image:
+            assert len(image.getcolors(2**20) or []) > 20
+
+
+def test_the_checkpoint_is_the_network_that_was_measured(pictures: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    trained = small(pictures, run)
+    loaded = checkpoint.load(run / "model.pt")
+    paths = [
+        row.split(",")[0] for row in (run / "validation.csv").read_text("utf-8").splitlines()[1:]
+    ]
+    from gclf_runtime import images
+
+    pixels = torch.from_numpy(np.stack([images.load(path, SMALL) for path in paths]))
+    normalise = Normalise(loaded.spec.mean, loaded.spec.std)
+    again = evaluate(logits(loaded.network, normalise, pixels), torch.zeros(len(paths)).long())
+
+    np.testing.assert_array_equal(again.predicted_n, trained.val.predicted_n)
+    assert loaded.spec.label_names == trained.label_names
+    assert loaded.spec.input == SMALL
+    assert loaded.spec.metrics == {"val_accuracy": trained.val.accuracy, "val_count": 24}
+    assert len(loaded.spec.dataset_sha256) == 64
+
+
+def test_a_seed_repeats_a_run_to_the_bit(pictures: Path, tmp_path: Path):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        small(pictures, tmp_path / name, seed=seed)
+    first, again, other = (weights(tmp_path / name) for name in ("first", "again", "other"))
+
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_test_split_is_measured_once_and_apart(pictures: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    data.mkdir()
+    pictures.rename(data / "train")
+    for split in ("val", "test"):
+        (data / split / "red").mkdir(parents=True)
+        (data / split / "red" / "a.png").write_bytes(
+            (data / "train" / "red" / "000.png").read_bytes()
+        )
+    trained = small(data, tmp_path / "run")
+
+    assert trained.test is not None
+    assert len(trained.test.predicted_n) == 1
+    assert (tmp_path / "run" / "test.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "constant"},
+        {"label_smoothing": 0.1},
+        {"clip_norm": 0.0},
+        {"batch_size": 1000},
+        {"precision": "auto"},
+        {"precision": "bf16"},
+        {"augmentation": Augmentation(rotate=5, zoom=0.1, brightness=0.1, erase=0.2, mixup=0.2)},
+    ],
+    ids=str,
+)
+def test_every_option_trains(pictures: Path, tmp_path: Path, changes: dict[str, Any]):
+    trained = small(pictures, tmp_path / "run", **changes)
+
+    assert np.isfinite(trained.val.loss)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(pictures: Path, tmp_path: Path):
+    small(pictures, tmp_path / "run", epochs=1)
+
+    with pytest.raises(DatasetError, match="holds a run already"):
+        small(pictures, tmp_path / "run")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_a_device_that_is_not_there_is_an_error(pictures: Path, tmp_path: Path):
+    with pytest.raises(ProviderError, match="device cuda cannot be used"):
+        train(pictures, tmp_path / "run", spec=SMALL, device="cuda")
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_the_same(pictures: Path, tmp_path: Path):
+    trained = train(
+        pictures,
+        tmp_path / "run",
+        spec=SMALL,
+        recipe=Recipe(epochs=6, batch_size=16),
+        val_split=0.2,
+        device="cuda",
+    )
+
+    assert trained.val.accuracy == 1
+
+
+def test_channel_statistics_are_exact():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), np.uint8)
+    mean, std = channel_statistics(pixels)
+
+    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)) / 255, atol=1e-6)
+    np.testing.assert_allclose(std, pixels.std((0, 1, 2)) / 255, atol=1e-6)
+    assert channel_statistics(np.zeros((1, 2, 2, 3), np.uint8))[1][0] > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken zip"], ids=repr)
+def test_a_file_that_is_no_checkpoint_says_so(tmp_path: Path, content: bytes):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="is not a checkpoint of gclf-train"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path):
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (tmp_path.joinpath("ran").touch, ())
+
+    path = tmp_path / "model.pt"
+    torch.save({"format": "gclf-checkpoint-1", "network": Payload()}, path)
+
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other"},
+        {"network": "vgg"},
+        {"weights": {}},
+        {"weights": None},
+        {"spec": "{}"},
+        {"weights": {"features.0.weight": torch.zeros(1)}},
+    ],
+    ids=str,
+)
+def test_a_foreign_record_is_refused_in_one_line(
+    pictures: Path, tmp_path: Path, change: dict[str, Any]
+):
+    small(pictures, tmp_path / "run", epochs=1)
+    path = tmp_path / "run" / "model.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+
+    with pytest.raises(CheckpointError, match="is not a checkpoint of gclf-train") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
