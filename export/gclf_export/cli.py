@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gclf_export.exporter import Exported, export
+from gclf_export.verify import Precision
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,6 +42,12 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Write this file.  [default: CHECKPOINT with .onnx]"),
     ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="int8 is calibrated on RUN/calibration.csv.")
+    ] = "fp32",
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="How much accuracy int8 may cost, 0-1.")
+    ] = 0.005,
     validation: Annotated[
         Path | None,
         typer.Option(
@@ -60,10 +67,18 @@ def command(
     """Export a checkpoint to one self-describing .onnx file, and prove that nothing changed.
 
     Every validation picture goes file → pixels → torch and file → pixels → onnxruntime. Unless
-    all top-1 answers agree and no probability differs by 0.0001, nothing is written (exit code 1).
+    all top-1 answers agree and no probability differs by 0.0001 (in int8: unless the accuracy
+    stays within --max-drop), nothing is written and the exit code is 1.
     """
     with Console(stderr=True).status("exporting and verifying"):
-        exported = export(checkpoint, output, validation=validation, license=license)
+        exported = export(
+            checkpoint,
+            output,
+            precision=precision,
+            max_drop=max_drop,
+            validation=validation,
+            license=license,
+        )
     _report(exported)
 
 
@@ -71,7 +86,8 @@ def _report(exported: Exported) -> None:
     verdict = exported.verdict
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("classes", ", ".join(exported.spec.label_names))
-    size = f"{exported.size_bytes / 1e6:.2f} MB, {exported.parameters:,} weights"
+    weights = f"{exported.parameters:,} weights in {exported.spec.precision}"
+    size = f"{exported.size_bytes / 1e6:.2f} MB, {weights}"
     table.add_row("size", size)
     table.add_row("verified on", f"{verdict.count} validation pictures, onnxruntime against torch")
     table.add_row(

@@ -1,6 +1,7 @@
 """Checkpoint to verified file: written beside its name, checked, and only then given it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,8 +15,14 @@ from gclf_trainer.folders import read_labelled
 
 from gclf_export import golden
 from gclf_export.errors import ExportError
-from gclf_export.graph import Deployable, describe, to_onnx
-from gclf_export.verify import Verdict, compare, read_validation, torch_probabilities
+from gclf_export.graph import Deployable, to_onnx
+from gclf_export.quantize import to_int8
+from gclf_export.verify import Precision, Verdict, compare, load_all, read_listing
+
+_VALIDATION_REMEDY = (
+    "Name a folder of validation pictures, one subfolder per class: --validation DIR"
+)
+_CALIBRATION_REMEDY = "int8 is calibrated on training pictures: train again, or export fp32"
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ def export(
     source: Path,
     output: Path | None = None,
     *,
+    precision: Precision = "fp32",
+    max_drop: float = 0.005,
     validation: Path | None = None,
     license: str | None = None,
 ) -> Exported:
@@ -49,6 +58,8 @@ def export(
     Args:
         source: The checkpoint, for instance RUN/model.pt.
         output: The file to write; the checkpoint's name with .onnx when None.
+        precision: `fp32`, or `int8` calibrated on RUN/calibration.csv.
+        max_drop: How much validation accuracy int8 may cost, 0-1; fp32 may cost nothing.
         validation: Pictures to verify on, one subfolder per class; those that the training
             validated on (RUN/validation.csv) when None.
         license: Licence of the weights; the checkpoint's when None.
@@ -60,30 +71,38 @@ def export(
     """
     trained = checkpoint.load(source)
     output = output or source.with_suffix(".onnx")
+    if not output.parent.is_dir():
+        raise ExportError(f"no folder at {output.parent}. Make it, or name another --output")
+    names = trained.spec.label_names
     if validation:
-        files = read_labelled(validation, trained.spec.label_names)
+        files = read_labelled(validation, names)
     else:
-        files = read_validation(source.parent / "validation.csv", trained.spec.label_names)
+        files = read_listing(source.parent / "validation.csv", names, remedy=_VALIDATION_REMEDY)
     deployable = Deployable(trained).eval()
-    size = trained.spec.input
-    model = to_onnx(deployable, size.height, size.width)
+    model = to_onnx(deployable, trained.spec.input)
+    if precision == "int8":
+        listing = source.parent / "calibration.csv"
+        calibration = read_listing(listing, names, remedy=_CALIBRATION_REMEDY)
+        model = to_int8(model, trained.spec, load_all(calibration.paths, trained.spec.input))
+    license = trained.spec.license if license is None else license
+    versions = {**trained.spec.versions, **_versions()}
+    spec = replace(
+        trained.spec,
+        precision=precision,
+        checkpoint_sha256=trained.sha256,
+        versions=versions,
+        license=license,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        describe(model, _metadata(deployable, trained.spec))
-        _write(partial, model)
+        _write(partial, model, {SPEC_KEY: spec.to_json()})
         verdict = compare(deployable, Classifier(partial, device="cpu"), files)
-        verdict.require()
-        spec = replace(
-            trained.spec,
-            metrics={"val_accuracy": verdict.accuracy, "val_count": verdict.count},
-            checkpoint_sha256=trained.sha256,
-            versions={**trained.spec.versions, **_versions()},
-            license=trained.spec.license if license is None else license,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        describe(model, _metadata(deployable, spec))
-        _write(partial, model)
-        Classifier(partial, device="cpu")  # the file under its final metadata opens
+        verdict.require(precision, max_drop=max_drop)
+        metrics = {"val_accuracy": verdict.accuracy, "val_count": verdict.count}
+        spec = replace(spec, metrics=metrics)
+        _write(partial, model, _metadata(Classifier(partial, device="cpu"), spec))
+        Classifier(partial, device="cpu")  # it opens under its final metadata
         partial.replace(output)
         _sync(output.parent)
     except OSError as error:
@@ -97,12 +116,13 @@ def export(
     return Exported(output, output.stat().st_size, parameters, spec, verdict)
 
 
-def _metadata(deployable: Deployable, spec: ModelSpec) -> dict[str, str]:
+def _metadata(verified: Classifier, spec: ModelSpec) -> dict[str, str]:
     pictures = golden.pictures()
-    expected_nk = torch_probabilities(deployable, list(pictures.values()), spec.input)
+    answers = verified.predict_images(pictures.values())
+    rows = dict(zip(pictures, (answer.probabilities_k for answer in answers), strict=True))
     return {
         SPEC_KEY: spec.to_json(),
-        golden.GOLDEN_KEY: golden.to_json(list(pictures), expected_nk),
+        golden.GOLDEN_KEY: golden.to_json(rows, golden.TOLERANCE[spec.precision]),
         "names": str(dict(enumerate(spec.label_names))),  # as Ultralytics writes and reads it
     }
 
@@ -112,7 +132,9 @@ def _versions() -> dict[str, str]:
     return {package: version(package) for package in packages}
 
 
-def _write(path: Path, model: onnx.ModelProto) -> None:
+def _write(path: Path, model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(metadata))
     with path.open("wb") as file:
         file.write(model.SerializeToString())
         file.flush()

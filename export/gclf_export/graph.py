@@ -4,11 +4,11 @@ Axes: n batch, h height, w width, c channels (RGB), k classes.
 """
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import onnx
 import torch
+from gclf_runtime import InputSpec
 from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.evaluation import Normalise
 from torch import Tensor, nn
@@ -39,15 +39,14 @@ class Deployable(nn.Module):
         return torch.softmax(logits_nk / self.temperature, dim=1), logits_nk
 
 
-def to_onnx(deployable: Deployable, height: int, width: int) -> onnx.ModelProto:
+def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
     """Write the graph as an ONNX model with its weights inside and a dynamic batch.
 
     Args:
         deployable: In evaluation mode, on the CPU.
-        height: Rows of its input.
-        width: Columns of its input.
+        spec: The size of its input.
     """
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program: Any = torch.onnx.export(
         deployable,
@@ -65,13 +64,6 @@ def to_onnx(deployable: Deployable, height: int, width: int) -> onnx.ModelProto:
     _forget_the_build(model)
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Put metadata into a model, replacing what is there."""
-    del model.metadata_props[:]
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
 
 
 def _forget_the_build(model: onnx.ModelProto) -> None:

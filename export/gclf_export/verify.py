@@ -7,6 +7,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable
+
+Precision = Literal["fp32", "int8"]
 
 MAX_DIFFERENCE = 1e-4
 _BATCH = 64
@@ -42,26 +45,37 @@ class Verdict:
     max_difference: float
     mean_difference: float
 
-    def require(self) -> None:
-        """Raise an ExportError unless the two answer alike."""
-        # Written so that a difference that is not a number fails too.
-        if not (self.agreement == 1 and self.max_difference < MAX_DIFFERENCE):
+    def require(self, precision: Precision, *, max_drop: float) -> None:
+        """Raise an ExportError unless the file may be used in the checkpoint's place.
+
+        In fp32 every answer must agree and no probability may differ by 1e-4. In int8 the
+        accuracy may not fall by more than `max_drop` (0-1).
+        """
+        drop = self.checkpoint_accuracy - self.accuracy
+        # Both are written so that a figure that is not a number fails too.
+        if precision == "fp32" and not (
+            self.agreement == 1 and self.max_difference < MAX_DIFFERENCE
+        ):
             raise ExportError(
                 f"the exported file is not the checkpoint: {self.agreement:.2%} of {self.count} "
                 f"answers agree, probabilities differ by up to {self.max_difference:.1e} (limit "
                 f"{MAX_DIFFERENCE:.0e}). Nothing was written; report it with the checkpoint"
             )
+        if precision == "int8" and not (drop <= max_drop and self.max_difference <= 1):
+            raise ExportError(
+                f"int8 costs {drop:.2%} accuracy on {self.count} pictures, the limit is "
+                f"{max_drop:.2%}. Nothing was written; export fp32, or allow it with --max-drop"
+            )
 
 
-def read_validation(listing: Path, label_names: Sequence[str]) -> LabelledFiles:
-    """Read the validation.csv of a RUN folder.
+def read_listing(listing: Path, label_names: Sequence[str], *, remedy: str) -> LabelledFiles:
+    """Read the validation.csv or calibration.csv of a RUN folder.
 
     Raises:
-        ExportError: It is missing, foreign, or its pictures are gone.
+        ExportError: It is missing, foreign, or its pictures are gone; it ends with the remedy.
     """
-    remedy = "Name a folder of validation pictures, one subfolder per class: --validation DIR"
     if not listing.is_file():
-        raise ExportError(f"no {listing.name} beside the checkpoint to verify on. {remedy}")
+        raise ExportError(f"no {listing.name} beside the checkpoint. {remedy}")
     try:
         with listing.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -92,7 +106,7 @@ def compare(deployable: Deployable, exported: Classifier, files: LabelledFiles) 
     theirs: list[NDArray[np.float32]] = []
     for result in exported.predict_files(files.paths):
         if result.prediction is None:
-            raise ExportError(f"{result.error}. Remove it from the validation pictures")
+            raise ExportError(f"{result.error}. Remove it from the pictures to verify on")
         theirs.append(result.prediction.probabilities_k)
     theirs_nk = np.stack(theirs)
     labels_n = np.asarray(files.labels)
@@ -109,18 +123,27 @@ def compare(deployable: Deployable, exported: Classifier, files: LabelledFiles) 
 
 @torch.inference_mode()
 def torch_probabilities(
-    deployable: Deployable, sources: Sequence[images.ImageSource], spec: InputSpec
+    deployable: Deployable, paths: Sequence[Path], spec: InputSpec
 ) -> NDArray[np.float32]:
-    """Answer pictures with torch, float32 (N, K).
+    """Answer files with torch, float32 (N, K).
 
     Raises:
-        ExportError: A picture cannot be read.
+        ExportError: A file cannot be read.
     """
     parts: list[NDArray[np.float32]] = []
-    for start in range(0, len(sources), _BATCH):
-        try:
-            pixels = [images.load(source, spec) for source in sources[start : start + _BATCH]]
-        except ImageError as error:
-            raise ExportError(f"{error}. Remove it from the validation pictures") from error
-        parts.append(deployable(torch.from_numpy(np.stack(pixels)))[0].numpy())
+    for start in range(0, len(paths), _BATCH):
+        pixels_nhwc = load_all(paths[start : start + _BATCH], spec)
+        parts.append(deployable(torch.from_numpy(pixels_nhwc))[0].numpy())
     return np.concatenate(parts)
+
+
+def load_all(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.uint8]:
+    """Decode files, uint8 0-255 (N, H, W, 3); N at least 1.
+
+    Raises:
+        ExportError: A file cannot be read.
+    """
+    try:
+        return np.stack([images.load(path, spec) for path in paths])
+    except ImageError as error:
+        raise ExportError(f"{error}. Remove it from the pictures to verify on") from error

@@ -20,6 +20,7 @@ _MAX_SIDE = 4096
 
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 # What every file of this schema states, so that a reader in another language need not ask.
 _FIXED = {
     "schema_version": SCHEMA_VERSION,
@@ -75,6 +76,7 @@ class ModelSpec:
         mean: Per-channel mean (RGB, of pixels scaled to 0-1). The graph already applies it.
         std: Per-channel standard deviation, likewise.
         temperature: What the graph divides the logits by before softmax; above 0.
+        precision: Of the graph's arithmetic; its inputs and outputs are the same in each.
         metrics: Validation figures by name, for instance accuracy (0-1) and count.
         checkpoint_sha256: Digest of the checkpoint the file was exported from, or "".
         dataset_sha256: Digest of the training pictures and labels, or "".
@@ -88,6 +90,7 @@ class ModelSpec:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     temperature: float = 1.0
+    precision: Precision = "fp32"
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     checkpoint_sha256: str = ""
     dataset_sha256: str = ""
@@ -108,6 +111,10 @@ class ModelSpec:
             raise ValueError(f"std must be above 0, got {self.std!r}")
         if not _is_number(self.temperature) or self.temperature <= 0:
             raise ValueError(f"temperature must be a number above 0, got {self.temperature!r}")
+        if self.precision not in get_args(Precision):
+            raise ValueError(
+                f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}"
+            )
         if not all(type(k) is str and _is_number(v) for k, v in self.metrics.items()):
             raise ValueError(f"metrics must be finite numbers by name, got {self.metrics!r}")
         if not all(type(k) is str and type(v) is str for k, v in self.versions.items()):
@@ -163,6 +170,7 @@ _MODEL_FIELDS = (
     "mean",
     "std",
     "temperature",
+    "precision",
     "metrics",
     "checkpoint_sha256",
     "dataset_sha256",

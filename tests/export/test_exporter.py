@@ -31,7 +31,7 @@ def validation_images(run: Path) -> list[str]:
 def test_the_exported_file_answers_as_the_checkpoint_does(run: Path, exported: Path):
     deployable = Deployable(checkpoint.load(run / "model.pt")).eval()
     classifier = Classifier(exported)
-    paths = validation_images(run)
+    paths = [Path(path) for path in validation_images(run)]
     expected = verify.torch_probabilities(deployable, paths, classifier.spec.input)
 
     answers = np.stack([p.probabilities_k for p in classifier.predict_images(paths)])
@@ -137,15 +137,15 @@ def test_a_graph_with_another_normalisation_is_caught(
 ):
     trained = checkpoint.load(run / "model.pt")
     other = replace(trained, spec=replace(trained.spec, **change))
-    files = verify.read_validation(run / "validation.csv", trained.spec.label_names)
+    files = verify.read_listing(run / "validation.csv", trained.spec.label_names, remedy="")
     right, wrong = (
         verify.compare(Deployable(each).eval(), Classifier(exported), files)
         for each in (trained, other)
     )
 
-    right.require()
+    right.require("fp32", max_drop=0)
     with pytest.raises(ExportError, match="the exported file is not the checkpoint"):
-        wrong.require()
+        wrong.require("fp32", max_drop=1)
 
 
 def test_a_failed_export_leaves_the_old_file_and_nothing_else(run: Path, tmp_path: Path):
@@ -191,10 +191,39 @@ def test_a_foreign_listing_is_refused(run: Path, tmp_path: Path, content: str):
 
 
 def test_what_cannot_be_written_says_so(run: Path, tmp_path: Path):
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(ExportError, match=r"no folder at .*absent\. Make it"):
         export(run / "model.pt", tmp_path / "absent" / "m.onnx")
+    (tmp_path / "taken.onnx").mkdir()
+    with pytest.raises(ExportError, match=r"taken\.onnx cannot be written"):
+        export(run / "model.pt", tmp_path / "taken.onnx")
 
 
 def test_an_absent_checkpoint_says_how_to_make_one(tmp_path: Path):
     with pytest.raises(CheckpointError, match="gclf-train DATA --output RUN"):
         export(tmp_path / "model.pt")
+
+
+def test_int8_is_smaller_and_says_what_it_is(run: Path, exported: Path, tmp_path: Path):
+    result = export(run / "model.pt", tmp_path / "int8.onnx", precision="int8", max_drop=0.1)
+    classifier = Classifier(result.path)
+
+    assert result.size_bytes < exported.stat().st_size / 3
+    assert classifier.spec.precision == "int8"
+    assert Classifier(exported).spec.precision == "fp32"
+    assert 0 < result.verdict.max_difference < 0.2
+    operators = [node.op_type for node in onnx.load(result.path).graph.node]
+    assert operators[:3] == ["Transpose", "DequantizeLinear", "DequantizeLinear"]
+    assert not {"Cast", "Sub", "Div"} & set(operators)
+    types = {i.data_type for i in onnx.load(result.path).graph.initializer}
+    assert {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} <= types
+    assert {o.domain for o in onnx.load(result.path).opset_import} == {""}
+
+
+def test_int8_that_costs_too_much_is_not_written(run: Path):
+    files = verify.Verdict(100, 0.9, 0.91, 0.99, 0.1, 0.01)
+
+    files.require("int8", max_drop=0.011)
+    with pytest.raises(ExportError, match=r"int8 costs 1\.00% accuracy .* --max-drop"):
+        files.require("int8", max_drop=0.009)
+    with pytest.raises(ExportError, match="int8 costs"):
+        replace(files, max_difference=float("nan")).require("int8", max_drop=1)

@@ -4,6 +4,7 @@ pytest.importorskip("torch")
 
 import torch
 from gclf_trainer.augment import Augmentation, Augmenter
+from torch import Tensor
 
 OFF = {"pad": 0, "flip": False}
 
@@ -18,7 +19,7 @@ def augmenter(seed: int = 0, **recipe: float) -> Augmenter:
     return Augmenter(Augmentation(**(OFF | recipe)), torch.Generator().manual_seed(seed))  # pyright: ignore[reportArgumentType]
 
 
-def plain(dataset: Tensor):
+def plain(dataset: Tensor) -> Tensor:
     return dataset.permute(0, 3, 1, 2).float()
 
 

@@ -21,7 +21,7 @@ from gclf_trainer import (
     train,
 )
 from gclf_trainer.evaluation import Normalise, evaluate, logits
-from gclf_trainer.training import channel_statistics
+from gclf_trainer.training import pixel_statistics
 
 SMALL = InputSpec(height=16, width=16)
 
@@ -152,13 +152,13 @@ def test_a_gpu_learns_the_same(pictures: Path, tmp_path: Path):
     assert trained.val.accuracy == 1
 
 
-def test_channel_statistics_are_exact():
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), np.uint8)
-    mean, std = channel_statistics(pixels)
+def test_pixel_statistics_are_whole_levels():
+    pixels = np.random.default_rng(0).integers(0, 200, (5, 7, 9, 3), np.uint8)
+    mean, std = pixel_statistics(pixels)
 
-    np.testing.assert_allclose(mean, pixels.mean((0, 1, 2)) / 255, atol=1e-6)
-    np.testing.assert_allclose(std, pixels.std((0, 1, 2)) / 255, atol=1e-6)
-    assert channel_statistics(np.zeros((1, 2, 2, 3), np.uint8))[1][0] > 0
+    assert mean * 255 == pytest.approx(round(pixels.mean()))
+    assert std * 255 == pytest.approx(round(pixels.std()))
+    assert pixel_statistics(np.zeros((1, 2, 2, 3), np.uint8)) == (0, 1 / 255)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken zip"], ids=repr)

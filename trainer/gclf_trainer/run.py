@@ -12,7 +12,7 @@ confusion_matrix.png   of the best epoch
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.loop import Epoch
-from gclf_trainer.pixels import Split
+from gclf_trainer.pixels import Dataset, Split
+
+_CALIBRATION = 512
 
 
 class Run:
@@ -54,13 +56,12 @@ class Run:
         """
         best = min(self._epochs, key=_rank, default=None)
         self._epochs.append(epoch)
-        with _csv(self.folder / "metrics.csv") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(field.name for field in fields(Epoch))
-            writer.writerows(asdict(each).values() for each in self._epochs)
+        header = (field.name for field in fields(Epoch))
+        rows = (asdict(each).values() for each in self._epochs)
+        self._write_rows("metrics.csv", header, rows)
         return best is None or _rank(epoch) < _rank(best)
 
-    def finish(self, label_names: Sequence[str], val: Split, evaluation: Evaluation) -> None:
+    def finish(self, dataset: Dataset, evaluation: Evaluation) -> None:
         """Draw the charts and list the validation answers of the best epoch."""
         losses = {
             "validation": [epoch.val_loss for epoch in self._epochs],
@@ -69,25 +70,45 @@ class Run:
         accuracy = {"validation": [epoch.val_accuracy for epoch in self._epochs]}
         draw_history(self.folder / "history.png", losses, accuracy)
         chart = self.folder / "confusion_matrix.png"
-        draw_confusion(chart, evaluation.confusion_kk, label_names)
-        self.write_answers("validation.csv", label_names, val, evaluation)
+        draw_confusion(chart, evaluation.confusion_kk, dataset.label_names)
+        self.write_answers("validation.csv", dataset.label_names, dataset.val, evaluation)
+        self._write_calibration(dataset)
 
     def write_answers(
         self, name: str, label_names: Sequence[str], split: Split, evaluation: Evaluation
     ) -> None:
         """List path, label and answer of a split; the export verifies itself on these files."""
-        with _csv(self.folder / name) as file:
+        rows = zip(split.paths, split.labels_n, evaluation.predicted_n, strict=True)
+        self._write_rows(
+            name,
+            ("path", "label", "predicted"),
+            (
+                (os.path.abspath(path), label_names[label], label_names[predicted])
+                for path, label, predicted in rows
+            ),
+        )
+
+    def _write_calibration(self, dataset: Dataset) -> None:
+        """List training pictures spread evenly over the classes, whose files are in order."""
+        train = dataset.train
+        count = min(_CALIBRATION, len(train.paths))
+        chosen = [round(i * (len(train.paths) - 1) / max(1, count - 1)) for i in range(count)]
+        rows = (
+            (os.path.abspath(train.paths[i]), dataset.label_names[train.labels_n[i]])
+            for i in chosen
+        )
+        self._write_rows("calibration.csv", ("path", "label"), rows)
+
+    def _write_rows(
+        self, name: str, header: Iterable[str], rows: Iterable[Iterable[object]]
+    ) -> None:
+        path = self.folder / name
+        # surrogateescape: a file name that is not UTF-8 goes through as it is.
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("path", "label", "predicted"))
-            rows = zip(split.paths, split.labels_n, evaluation.predicted_n, strict=True)
-            for path, label, predicted in rows:
-                absolute = os.path.abspath(path)
-                writer.writerow((absolute, label_names[label], label_names[predicted]))
+            writer.writerow(header)
+            writer.writerows(rows)
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:
     return -epoch.val_accuracy, epoch.val_loss
-
-
-def _csv(path: Path):
-    return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")

@@ -81,13 +81,13 @@ def train(
     run = Run(output)
     folders = read_folders(data, val_split=val_split, seed=recipe.seed)
     dataset = load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
-    mean, std = channel_statistics(dataset.train.pixels_nhwc)
+    mean, std = pixel_statistics(dataset.train.pixels_nhwc)
     versions = {name: version(name) for name in ("gclf-trainer", "torch", "pillow", "numpy")}
     promise = ModelSpec(
         label_names=dataset.label_names,
         input=spec,
-        mean=mean,
-        std=std,
+        mean=(mean, mean, mean),
+        std=(std, std, std),
         dataset_sha256=dataset.sha256,
         versions=versions,
         license=license,
@@ -95,7 +95,9 @@ def train(
 
     torch.manual_seed(recipe.seed)
     model = build(network, len(dataset.label_names), spec)
-    training = Training(model, Normalise(mean, std), dataset.train, dataset.val, recipe, place)
+    training = Training(
+        model, Normalise(promise.mean, promise.std), dataset.train, dataset.val, recipe, place
+    )
     run.write_config(
         {
             "data": data,
@@ -135,34 +137,32 @@ def _finish(run: Run, dataset: Dataset, place: torch.device) -> Trained:
         return evaluate(logits(network, normalise, pixels_nhwc), torch.from_numpy(split.labels_n))
 
     val = measure(dataset.val)
-    run.finish(dataset.label_names, dataset.val, val)
+    run.finish(dataset, val)
     test = measure(dataset.test) if dataset.test.paths else None
     if test:
         run.write_answers("test.csv", dataset.label_names, dataset.test, test)
     return Trained(run.checkpoint, dataset.label_names, val, test)
 
 
-def channel_statistics(
-    pixels_nhwc: NDArray[np.uint8],
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Compute the exact mean and standard deviation per channel, of pixels scaled to 0-1.
+def pixel_statistics(pixels_nhwc: NDArray[np.uint8]) -> tuple[float, float]:
+    """Compute mean and standard deviation of all pixels, scaled to 0-1.
+
+    One pair serves all channels, and the mean is a whole level of 255: then an int8 graph takes
+    the pixels as they are, its zero point being the mean, and normalises them for nothing
+    (per-channel constants cost 70 of 320 µs per picture).
 
     Args:
         pixels_nhwc: uint8 0-255, shape (N, H, W, 3), N at least 1.
 
     Returns:
-        Means and standard deviations; the latter at least 1/255, also of pictures of one colour.
+        The mean, and the standard deviation, at least 1/255 also for pictures of one colour.
     """
-    levels = np.arange(256) / 255
-    means: list[float] = []
-    stds: list[float] = []
-    for channel in range(3):
-        shares = np.bincount(pixels_nhwc[..., channel].ravel(), minlength=256)
-        shares = shares / shares.sum()
-        mean = float(shares @ levels)
-        means.append(round(mean, 6))
-        stds.append(round(max(float(shares @ (levels - mean) ** 2) ** 0.5, 1 / 255), 6))
-    return (means[0], means[1], means[2]), (stds[0], stds[1], stds[2])
+    levels = np.arange(256)
+    counts = sum(np.bincount(picture.ravel(), minlength=256) for picture in pixels_nhwc)
+    shares = counts / np.sum(counts)
+    mean = round(float(shares @ levels))
+    deviation = float(shares @ (levels - mean) ** 2) ** 0.5
+    return mean / 255, max(round(deviation), 1) / 255
 
 
 def _splits(dataset: Dataset) -> dict[str, Split]:
