@@ -61,7 +61,7 @@ def command(
     output: Annotated[Path, typer.Option(metavar="RUN", help="Folder to write.")],
     network: Annotated[
         str, typer.Option(callback=_known_network, help=f"One of {', '.join(NETWORKS)}.")
-    ] = "cnn",
+    ] = "resnet10",
     epochs: Annotated[int, typer.Option(min=1)] = _DEFAULT.epochs,
     batch_size: Annotated[int, typer.Option(min=1)] = _DEFAULT.batch_size,
     optimizer: Annotated[Optimizer, typer.Option()] = _DEFAULT.optimizer,

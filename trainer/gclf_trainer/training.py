@@ -49,7 +49,7 @@ def train(
     data: Path,
     output: Path,
     *,
-    network: str = "cnn",
+    network: str = "resnet10",
     spec: InputSpec | None = None,
     recipe: Recipe | None = None,
     val_split: float = 0.05,
