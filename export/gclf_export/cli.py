@@ -40,7 +40,7 @@ def command(
     *,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write this file.  [default: CHECKPOINT with .onnx]"),
+        typer.Option(metavar="FILE", help="Write this file.", show_default="CHECKPOINT with .onnx"),
     ] = None,
     precision: Annotated[
         Precision, typer.Option(help="int8 is calibrated on RUN/calibration.csv.")
@@ -52,12 +52,12 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Verify on these pictures, one subfolder per class.  "
-            "[default: what the training validated on]",
+            help="Verify on these pictures, one subfolder per class.",
+            show_default="what the training validated on",
         ),
     ] = None,
     license: Annotated[
-        str | None, typer.Option(help="Licence of the weights.  [default: the checkpoint's]")
+        str | None, typer.Option(help="Licence of the weights.", show_default="the checkpoint's")
     ] = None,
     _version: Annotated[
         bool,

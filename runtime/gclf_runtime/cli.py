@@ -49,7 +49,7 @@ def _print_version(wanted: bool) -> None:
 @app.command(epilog=_EPILOG)
 def infer(
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Pictures to classify.")
+        list[Path] | None, typer.Argument(metavar="IMAGE", help="Pictures to classify.")
     ] = None,
     *,
     batch: Annotated[
@@ -63,7 +63,7 @@ def infer(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An .onnx file of gclf-export.  [default: embedded]"),
+        typer.Option(metavar="FILE", help="An .onnx file of gclf-export.", show_default="embedded"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -75,7 +75,7 @@ def infer(
     ] = "auto",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Workers.  [default: the CPUs this process may use]"),
+        typer.Option(min=1, help="Workers.", show_default="the CPUs this process may use"),
     ] = None,
     _version: Annotated[
         bool,

@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,16 @@ from rich.console import Console
 
 from gclf_trainer.augment import Augmentation
 from gclf_trainer.evaluation import Evaluation
-from gclf_trainer.loop import Epoch, Optimizer, Precision, Recipe, Schedule, Training
+from gclf_trainer.loop import (
+    DEFAULT_DECAY,
+    DEFAULT_RATE,
+    Epoch,
+    Optimizer,
+    Precision,
+    Recipe,
+    Schedule,
+    Training,
+)
 from gclf_trainer.networks import NETWORKS
 from gclf_trainer.pixels import Dataset, default_cache
 from gclf_trainer.training import Trained, View, train
@@ -48,6 +58,10 @@ def _known_network(name: str) -> str:
     return name
 
 
+def _by_optimizer(values: Mapping[Optimizer, float]) -> str:
+    return ", ".join(f"{value:g} for {name}" for name, value in values.items())
+
+
 @app.command()
 def command(
     data: Annotated[
@@ -68,9 +82,11 @@ def command(
     schedule: Annotated[Schedule, typer.Option()] = _DEFAULT.schedule,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Its peak.  [default: 0.003 for adam and adamw, 0.05 for sgd]"),
+        typer.Option(help="Its peak.", show_default=_by_optimizer(DEFAULT_RATE)),
     ] = None,
-    weight_decay: Annotated[float, typer.Option(min=0)] = _DEFAULT.weight_decay,
+    weight_decay: Annotated[
+        float | None, typer.Option(min=0, show_default=_by_optimizer(DEFAULT_DECAY))
+    ] = None,
     clip_norm: Annotated[
         float, typer.Option(min=0, help="Longest gradient; 0 is off.")
     ] = _DEFAULT.clip_norm,
@@ -102,7 +118,9 @@ def command(
     license: Annotated[str, typer.Option(help="Licence of the weights, kept in the model.")] = "",
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Decoded pixels are kept here.  [default: ~/.cache/gclf]"),
+        typer.Option(
+            metavar="DIR", help="Decoded pixels are kept here.", show_default="~/.cache/gclf"
+        ),
     ] = None,
     _version: Annotated[
         bool,

@@ -22,7 +22,9 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["one-cycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_DEFAULT_RATE: dict[Optimizer, float] = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3}
+# AdamW's decay does not pass through the gradient, so it is a hundred times another's.
+DEFAULT_RATE: dict[Optimizer, float] = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3}
+DEFAULT_DECAY: dict[Optimizer, float] = {"sgd": 5e-4, "adam": 1e-4, "adamw": 5e-2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,8 @@ class Recipe:
         optimizer: `sgd` is with Nesterov momentum 0.9.
         schedule: `one-cycle` rises for 30 % of the steps and falls to nothing (Smith 2018).
         learning_rate: Its peak; the optimiser's default when None.
-        weight_decay: On the weights of convolutions and matrices, not on biases and norms.
+        weight_decay: On the weights of convolutions and matrices, not on biases and norms; the
+            optimiser's default when None.
         clip_norm: Longest gradient, as a vector; 0 is off.
         label_smoothing: Share of the target spread over all classes, 0-1.
         precision: Of the training steps; `auto` times both and takes the faster.
@@ -51,7 +54,7 @@ class Recipe:
     optimizer: Optimizer = "adamw"
     schedule: Schedule = "one-cycle"
     learning_rate: float | None = None
-    weight_decay: float = 0.05
+    weight_decay: float | None = None
     clip_norm: float = 1.0
     label_smoothing: float = 0.0
     precision: Precision = "auto"
@@ -172,11 +175,14 @@ class Training:
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = list(network.parameters())
+    decay = recipe.weight_decay
+    if decay is None:
+        decay = DEFAULT_DECAY[recipe.optimizer]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    rate = recipe.learning_rate or _DEFAULT_RATE[recipe.optimizer]
+    rate = recipe.learning_rate or DEFAULT_RATE[recipe.optimizer]
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
@@ -191,7 +197,7 @@ def _scheduler(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if recipe.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    rate = recipe.learning_rate or _DEFAULT_RATE[recipe.optimizer]
+    rate = recipe.learning_rate or DEFAULT_RATE[recipe.optimizer]
     # One step more than will be taken: the scheduler refuses to be asked beyond its end.
     steps = recipe.epochs * steps_per_epoch + 1
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
