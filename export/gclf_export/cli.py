@@ -1,5 +1,6 @@
 """gclf-export: a checkpoint of gclf-train to one verified .onnx file."""
 
+import logging
 import sys
 import warnings
 from importlib.metadata import version
@@ -19,7 +20,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
-    warnings.simplefilter("ignore")  # torch's exporter warns of its own internals
+    # torch's exporter and onnxruntime's quantiser talk of their own internals.
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     try:
         app()
     except GclfError as error:

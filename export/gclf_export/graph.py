@@ -3,7 +3,6 @@
 Axes: n batch, h height, w width, c channels (RGB), k classes.
 """
 
-import logging
 from typing import Any
 
 import onnx
@@ -47,7 +46,6 @@ def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
         spec: The size of its input.
     """
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program: Any = torch.onnx.export(
         deployable,
         (example,),

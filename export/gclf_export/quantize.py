@@ -4,7 +4,6 @@ Unsigned activations and signed weights per channel are the fast form on x86 (si
 are 3-5 times slower in onnxruntime). The last matrix, the mean and softmax stay in float32.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +44,6 @@ def to_int8(
         exact = {"scale": np.array(scale, np.float32), "zero_point": np.array(level, np.uint8)}
         overrides[start[3].output[0]] = [exact | {"quant_type": QuantType.QUInt8}]
     last = [node.name for node in model.graph.node if "logits" in node.output]
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends a pass that finds nothing here
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(

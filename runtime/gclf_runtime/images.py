@@ -151,7 +151,7 @@ def _fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
     image = _opaque(image)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    return np.asarray(_resize(image, spec).convert("RGB"))
+    return np.array(_resize(image, spec).convert("RGB"))
 
 
 def _orientation(image: Image.Image) -> int:

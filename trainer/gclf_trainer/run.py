@@ -30,7 +30,7 @@ class Run:
     """A RUN folder being written; one that holds a model already is refused.
 
     Args:
-        folder: Made when missing.
+        folder: Made, when missing, with the first file.
 
     Raises:
         DatasetError: The folder holds a run already.
@@ -39,13 +39,13 @@ class Run:
     def __init__(self, folder: Path) -> None:
         if (folder / "model.pt").exists():
             raise DatasetError(f"{folder} holds a run already. Name another --output, or remove it")
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.checkpoint: Path = folder / "model.pt"
         self._epochs: list[Epoch] = []
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Keep what was asked for."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(config, indent=1, default=str) + "\n"
         (self.folder / "config.json").write_text(text, encoding="utf-8")
 
