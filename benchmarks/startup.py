@@ -13,14 +13,11 @@ import time
 from importlib.metadata import distribution
 from pathlib import Path
 
+import gclf_runtime
 import numpy as np
+from packaging.requirements import Requirement  # onnxruntime brings it
 
 _FACE = Path(__file__).parent.parent / "examples" / "faces" / "female_20-29.jpg"
-_PACKAGES = (
-    "gclf-runtime", "numpy", "pillow", "onnxruntime", "flatbuffers", "protobuf", "packaging",
-    "typer", "click", "rich", "pygments", "markdown-it-py", "mdurl", "shellingham",
-    "typing-extensions", "annotated-doc",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -39,7 +36,7 @@ def main() -> None:
         times = [_seconds(arguments) for _ in range(runs + 1)][1:]
         print(f"| {name} | {np.median(times):.2f} | {np.percentile(times, 10):.2f} |")
     print("\n| package | MB |\n|---|---|")
-    sizes = {name: size for name in _PACKAGES if (size := _megabytes(name)) is not None}
+    sizes = {name: _megabytes(name) for name in _needed("gclf-runtime", "cpu")}
     for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
         print(f"| {name} | {size:.1f} |")
     print(f"| all | {sum(sizes.values()):.1f} |")
@@ -51,12 +48,21 @@ def _seconds(arguments: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def _megabytes(package: str) -> float | None:
-    try:
-        files = distribution(package).files or []
-    except ModuleNotFoundError:
-        return None
-    paths = [Path(str(file.locate())) for file in files]
+def _needed(package: str, extra: str = "") -> set[str]:
+    """Name a distribution and, through their metadata, all that it needs."""
+    found = {package}
+    for line in distribution(package).requires or []:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if (marker is None or marker.evaluate({"extra": extra})) and requirement.name not in found:
+            found |= _needed(requirement.name)
+    return found
+
+
+def _megabytes(package: str) -> float:
+    paths = [Path(str(file.locate())) for file in distribution(package).files or []]
+    if package == "gclf-runtime":  # installed as a link to its folder
+        paths = list(Path(gclf_runtime.__file__).parent.rglob("*.[pom]*"))
     return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
 
 

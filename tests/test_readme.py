@@ -20,15 +20,17 @@ def help_of(command: str) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_that_the_readme_names_exist(command: str):
-    options = {
-        option
-        for line in README.splitlines()
-        if f" {command} " in line or line.startswith(f"`{command}`")
-        for option in re.findall(r"--[a-z-]+", line.split(command, 1)[1])
-    }
-    text = help_of(command)
+    """Each paragraph and each line of code speaks of the command that it names last before."""
+    named: set[str] = set()
+    for block in re.split(r"\n\n|\n(?=uv run )", README):
+        parts = re.split(rf"({'|'.join(COMMANDS)})", block)
+        for speaker, text in zip(parts[1::2], parts[2::2], strict=True):
+            if speaker == command:
+                named |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    options = set(re.findall(r"--[a-z][a-z-]*", help_of(command)))
 
-    assert not {option for option in options if option not in text}
+    assert named, "the README shows no option of it"
+    assert named <= options
 
 
 def test_the_readme_has_its_two_commands_and_ci_takes_them_from_there():

@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,9 @@ def main() -> None:
     # torch's exporter and onnxruntime's quantiser talk of their own internals.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):  # a name that this terminal cannot show
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except GclfError as error:
@@ -99,6 +103,6 @@ def _report(exported: Exported) -> None:
     table.add_row("top-1 agreement", f"{verdict.agreement:.2%}")
     difference = f"largest {verdict.max_difference:.1e}, mean {verdict.mean_difference:.1e}"
     table.add_row("probabilities", f"differ by: {difference}")
-    Console(highlight=False, soft_wrap=True).print(table)
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
     typer.echo(f"wrote {exported.path}")
     typer.echo(f"next: gclf-infer --batch DIR --model {exported.path}")

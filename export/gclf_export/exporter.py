@@ -71,11 +71,15 @@ def export(
     """
     trained = checkpoint.load(source)
     output = output or source.with_suffix(".onnx")
+    if output.resolve() == source.resolve():
+        raise ExportError(f"{output} is the checkpoint itself. Name another --output")
     if not output.parent.is_dir():
         raise ExportError(f"no folder at {output.parent}. Make it, or name another --output")
     names = trained.spec.label_names
     if validation:
         files = read_labelled(validation, names)
+        if not files.paths:
+            raise ExportError(f"{validation} holds no picture. {_VALIDATION_REMEDY}")
     else:
         files = read_listing(source.parent / "validation.csv", names, remedy=_VALIDATION_REMEDY)
     deployable = Deployable(trained).eval()
@@ -118,11 +122,10 @@ def export(
 
 def _metadata(verified: Classifier, spec: ModelSpec) -> dict[str, str]:
     pictures = golden.pictures()
-    answers = verified.predict_images(pictures.values())
-    rows = dict(zip(pictures, (answer.probabilities_k for answer in answers), strict=True))
+    answers = [a.probabilities_k for a in verified.predict_images(pictures.values())]
     return {
         SPEC_KEY: spec.to_json(),
-        golden.GOLDEN_KEY: golden.to_json(rows, golden.TOLERANCE[spec.precision]),
+        golden.GOLDEN_KEY: golden.to_json(pictures, answers, golden.TOLERANCE[spec.precision]),
         "names": str(dict(enumerate(spec.label_names))),  # as Ultralytics writes and reads it
     }
 

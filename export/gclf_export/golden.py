@@ -8,7 +8,7 @@ grey, and a palette with transparency.
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +36,17 @@ def pictures() -> dict[str, bytes]:
     }
 
 
-def to_json(rows: Mapping[str, NDArray[np.float32]], tolerance: float) -> str:
-    """Write the pictures with the expected probabilities, float32 (K,), by their names."""
-    encoded = pictures()
+def to_json(
+    encoded: Mapping[str, bytes], answers: Sequence[NDArray[np.float32]], tolerance: float
+) -> str:
+    """Write encoded pictures by name with the expected probabilities, float32 (K,) each."""
     records = [
         {
             "name": name,
-            "image": base64.b64encode(encoded[name]).decode("ascii"),
-            "probabilities": [round(float(p), 7) for p in row],
+            "image": base64.b64encode(data).decode("ascii"),
+            "probabilities": [round(float(p), 7) for p in probabilities_k],
         }
-        for name, row in rows.items()
+        for (name, data), probabilities_k in zip(encoded.items(), answers, strict=True)
     ]
     return json.dumps({"tolerance": tolerance, "pictures": records})
 

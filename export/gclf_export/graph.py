@@ -9,7 +9,7 @@ import onnx
 import torch
 from gclf_runtime import InputSpec
 from gclf_trainer.checkpoint import Checkpoint
-from gclf_trainer.evaluation import Normalise
+from gclf_trainer.evaluation import Normalise, to_nchw
 from torch import Tensor, nn
 
 # Opset 18 is the lowest that torch writes without a conversion afterwards; with the intermediate
@@ -33,8 +33,7 @@ class Deployable(nn.Module):
         Returns:
             Probabilities and logits (before temperature), float32 (N, K).
         """
-        pixels_nchw = images.permute(0, 3, 1, 2).float()
-        logits_nk = self.network(self.normalise(pixels_nchw))
+        logits_nk = self.network(self.normalise(to_nchw(images)))
         return torch.softmax(logits_nk / self.temperature, dim=1), logits_nk
 
 

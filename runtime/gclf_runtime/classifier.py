@@ -67,7 +67,7 @@ class Classifier:
         model: An .onnx file made by gclf-export.
         device: `cpu`, `cuda` (CUDA or a ProviderError), or `auto` (CUDA when it starts).
         threads: Workers of `predict_files`; the CPUs this process may use when None.
-        spec: The contract of a file that carries none.
+        spec: Used in place of the file's own, or of none.
 
     Raises:
         ModelError: No such file, damaged, or at odds with its spec.

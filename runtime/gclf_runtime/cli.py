@@ -1,5 +1,6 @@
 """gclf-infer: pictures to answers, on the terminal or as one row per file."""
 
+import contextlib
 import os
 import sys
 import time
@@ -7,6 +8,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 from typing import Annotated
@@ -23,8 +26,8 @@ _EXIT_FAILED_FILES = 3
 _ROWS_PER_REDRAW = 16
 
 _EPILOG = (
-    "Exit codes: 0 every file has an answer; 1 nothing was done, the message says why; "
-    "2 wrong usage; 3 finished, but some files could not be read (their rows say why)."
+    "Exit codes: 0 every file has an answer; 1 stopped, the message says why; 2 wrong usage; "
+    "3 finished, but some files could not be read (their rows say why)."
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -34,10 +37,17 @@ def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
     # Pillow warns of odd files on stderr; a row says what matters.
     warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):  # a name that this terminal cannot show
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except GclfError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        # What is still buffered cannot be written either; Python would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"error: the answers cannot be written ({error.strerror}). Name an --output")
 
 
 def _print_version(wanted: bool) -> None:
@@ -99,14 +109,16 @@ def infer(
     skipped = Skipped()
     paths = find_images(batch, skipped) if batch else iter(images or [])
     results = classifier.predict_files(paths)
+    first = next(results, None)
+    if first is None:  # before an older output is touched
+        raise SourceError(f"no picture below {batch}. Name a folder that holds some")
+    results = chain([first], results)
     if output:
         shown = _with_progress(results, lambda: _count(images, batch))
         counts = _write(shown, output, classifier.spec.label_names)
     else:
         counts = _print(results, classifier.spec.label_names, top_k)
     _summarise(counts, skipped, classifier.provider, time.perf_counter() - start, output)
-    if not counts:
-        raise SourceError(f"no picture below {batch}. Name a folder that holds some")
     if skipped.unreadable_folders or counts[None]:
         raise typer.Exit(_EXIT_FAILED_FILES)
 
@@ -125,7 +137,10 @@ def _write(
     except OSError as error:
         if isinstance(error, GclfError):
             raise
-        raise OutputError(f"{output} cannot be written ({error.strerror})") from error
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{output} cannot be written ({reason}). Name another --output"
+        ) from error
 
 
 def _feed(results: Iterable[FileResult], sink: Sink) -> Counter[str | None]:
@@ -150,14 +165,15 @@ class _Screen:
         self._width, self._top_k = width, top_k
 
     def write(self, result: FileResult) -> None:
-        path = os.fsencode(result.path).decode("utf-8", "replace")
         if result.prediction is None:
             reason = result.error.reason if result.error else ""
-            typer.echo(f"{'error':{self._width}}    —      {path}: {reason}")
-            return
-        (label, p), *others = result.prediction.top(self._top_k)
-        rest = "".join(f"  {name} {q:.1%}" for name, q in others)
-        typer.echo(f"{label:{self._width}}  {p:6.1%}  {path}  {rest and '│' + rest}".rstrip())
+            line = f"{'error':{self._width}}    —      {result.path}: {reason}"
+        else:
+            (label, p), *others = result.prediction.top(self._top_k)
+            rest = "".join(f"  {name} {q:.1%}" for name, q in others)
+            line = f"{label:{self._width}}  {p:6.1%}  {result.path}  {rest and '│' + rest}".rstrip()
+        # One line per file, and a terminal that obeys no file name.
+        typer.echo("".join(c if c.isprintable() else "�" for c in line))
 
 
 def _with_progress(results: Iterable[FileResult], count: Callable[[], int]) -> Iterator[FileResult]:
@@ -178,7 +194,12 @@ def _with_progress(results: Iterable[FileResult], count: Callable[[], int]) -> I
     )
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None, rate="—")
-        Thread(target=lambda: progress.update(task, total=count()), daemon=True).start()
+
+        def count_all() -> None:
+            with contextlib.suppress(GclfError):  # the work itself will meet it, and say so
+                progress.update(task, total=count())
+
+        Thread(target=count_all, daemon=True).start()
         start = time.perf_counter()
         for done, result in enumerate(results, start=1):
             if done % _ROWS_PER_REDRAW == 0:

@@ -80,30 +80,31 @@ def load(
 def _read(path: str | os.PathLike[str]) -> bytes:
     """Read a regular file, without waiting on a FIFO that nobody writes to."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("unreadable", "not a regular file. Name a file on disk")
+            if status.st_size > MAX_FILE_BYTES:
+                raise _too_large(f"{status.st_size} bytes", MAX_FILE_BYTES)
+            return file.read()
+    except ImageError:
+        raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError("missing", "no such file. Check the path") from error
+    except IsADirectoryError as error:
+        raise ImageError("unreadable", "a folder. Classify what it holds with --batch") from error
     except (OSError, ValueError) as error:
-        raise ImageError("unreadable", f"cannot be opened ({_reason(error)})") from error
-    try:
-        with open(descriptor, "rb", buffering=0) as file:
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise ImageError("unreadable", "a folder. Classify what it holds with --batch")
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("unreadable", "not a regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ImageError(
-                    "too_large", f"{status.st_size} bytes, the limit is {MAX_FILE_BYTES}"
-                )
-            return file.read()
-    except OSError as error:
-        raise ImageError("unreadable", f"cannot be read ({_reason(error)})") from error
+        reason = f"cannot be read ({_reason(error)}). Check its rights and its name"
+        raise ImageError("unreadable", reason) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _decode(data: bytes, spec: InputSpec, max_pixels: int) -> NDArray[np.uint8]:
     if not data:
-        raise ImageError("empty", "zero bytes")
+        raise ImageError("empty", "zero bytes. Copy the file again from where it came")
     # A few sound JPEGs (losslessly coded) decode in full but not at a reduced scale.
     failure: Exception | None = None
     for scaled in (True, False):
@@ -146,7 +147,7 @@ def _fit_safely(image: Image.Image, spec: InputSpec, max_pixels: int) -> NDArray
 def _fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
     image.load()
     if not image.width or not image.height:
-        raise ImageError("empty", "zero pixels")
+        raise ImageError("empty", "zero pixels. Save the picture again")
     orientation = _orientation(image)
     image = _opaque(image)
     if orientation in _UPRIGHT:
@@ -165,7 +166,11 @@ def _orientation(image: Image.Image) -> int:
 def _opaque(image: Image.Image) -> Image.Image:
     """Convert to 8-bit RGB or grey, transparency over white."""
     if image.mode.startswith("I;16"):
-        return _from_grey16(np.asarray(image))
+        grey = _from_grey16(np.asarray(image))
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            grey.paste(255, mask=Image.fromarray(np.asarray(image) == clear))
+        return grey
     if image.mode in ("I", "F"):
         raise ImageError(
             "unsupported",
@@ -188,8 +193,9 @@ def _resize(image: Image.Image, spec: InputSpec) -> Image.Image:
     scale_x, scale_y = spec.width / image.width, spec.height / image.height
     if spec.fit == "crop":
         scale = max(scale_x, scale_y)
-        cut_x = (image.width - spec.width / scale) / 2
-        cut_y = (image.height - spec.height / scale) / 2
+        # Not below 0, where rounding takes it when nothing is to be cut.
+        cut_x = max(0.0, (image.width - spec.width / scale) / 2)
+        cut_y = max(0.0, (image.height - spec.height / scale) / 2)
         box = (cut_x, cut_y, image.width - cut_x, image.height - cut_y)
         return image.resize(size, resampling, box=box)
     scale = min(scale_x, scale_y)
@@ -205,7 +211,7 @@ def _still_encoded(image: Image.Image) -> bytes | None:
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.decoderconfig:
         return None
     file = cast("BinaryIO | None", getattr(image, "fp", None))
-    if file is None or not image.tile:
+    if file is None or file.closed or not image.tile or image.tell():
         return None
     position = file.tell()
     file.seek(0)
@@ -238,20 +244,26 @@ def _from_grey16(grey_hw: NDArray[np.uint16]) -> Image.Image:
 
 def _refuse_too_large(pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
-        raise ImageError("too_large", f"{pixels} pixels in memory, the limit is {max_pixels}")
+        raise _too_large(f"{pixels} pixels in memory", max_pixels)
+
+
+def _too_large(found: str, limit: int) -> ImageError:
+    return ImageError("too_large", f"{found}, the limit is {limit}. Make the picture smaller")
 
 
 def _explain(error: Exception, data: bytes) -> ImageError:
     announced = sniff(data[:HEAD_BYTES])
     if isinstance(error, (Image.DecompressionBombError, MemoryError)):
-        return ImageError("too_large", f"too many pixels ({_reason(error)})")
+        reason = f"too many pixels ({_reason(error)}). Make the picture smaller"
+        return ImageError("too_large", reason)
     if data and announced is None:
         return ImageError(
             "unsupported", "not an image that is decoded. Use JPEG, PNG, GIF, WebP or BMP"
         )
     if announced is not None and announced not in DECODED:
         return ImageError("unsupported", f"{announced} is not decoded. Convert it to PNG or JPEG")
-    return ImageError("corrupt", f"damaged {announced or 'image'} ({_reason(error)})")
+    reason = f"damaged {announced or 'image'} ({_reason(error)}). Save or copy it again"
+    return ImageError("corrupt", reason)
 
 
 def _reason(error: Exception) -> str:

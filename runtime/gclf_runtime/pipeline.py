@@ -42,20 +42,20 @@ def run_files(
         the error that kept the file from being read.
     """
     files = iter(paths)
-    with ThreadPoolExecutor(workers, thread_name_prefix="gclf") as pool:
-        pending: deque[Future[list[tuple[Path, Outcome]]]] = deque()
-        try:
-            while True:
-                while len(pending) < workers * _CHUNKS_AHEAD:
-                    chunk = [Path(path) for path in islice(files, _CHUNK)]
-                    if not chunk:
-                        break
-                    pending.append(pool.submit(_run_chunk, session, chunk))
-                if not pending:
-                    return
-                yield from pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    pending: deque[Future[list[tuple[Path, Outcome]]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="gclf")
+    try:
+        while True:
+            while len(pending) < workers * _CHUNKS_AHEAD:
+                chunk = [Path(path) for path in islice(files, _CHUNK)]
+                if not chunk:
+                    break
+                pending.append(pool.submit(_run_chunk, session, chunk))
+            if not pending:
+                return
+            yield from pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _run_chunk(session: Session, paths: list[Path]) -> list[tuple[Path, Outcome]]:

@@ -23,6 +23,7 @@ MAX_MODEL_BYTES = 2**31  # protobuf's own limit on one message
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _ORT_WARNING, _ORT_FATAL = 2, 4
+_OUTPUTS = ["probabilities", "logits"]
 
 
 class Session(Protocol):
@@ -55,7 +56,7 @@ class OnnxSession:
     Args:
         model: The .onnx file.
         device: `cuda` means CUDA or a ProviderError, `auto` takes CUDA when it starts.
-        spec: The contract of a file that carries none. Its graph must still be the contract's.
+        spec: Used in place of the file's own, or of none. The graph must still be the contract's.
 
     Raises:
         ModelError: No such file, damaged, without a spec, or at odds with it.
@@ -69,22 +70,37 @@ class OnnxSession:
         device: Device = "auto",
         spec: ModelSpec | None = None,
     ) -> None:
+        self._name = os.fspath(model)
         data = _read_model(Path(model))
         ort = _import_onnxruntime()
-        self._session = _open(ort, data, os.fspath(model), device)
+        self._session = _open(ort, data, self._name, device)
         self.provider: str = self._session.get_providers()[0]
         metadata = cast(dict[str, str], self._session.get_modelmeta().custom_metadata_map)
-        self.spec: ModelSpec = spec or _spec_of(metadata, os.fspath(model))
-        _check_graph(self._session, self.spec, os.fspath(model))
+        self.spec: ModelSpec = spec or _spec_of(metadata, self._name)
+        _check_graph(self._session, self.spec, self._name)
 
     def run(
         self, pixels_nhwc: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return probabilities and logits, both float32 (N, K); N is at least 1."""
-        probabilities, logits = self._session.run(
-            ["probabilities", "logits"], {"images": pixels_nhwc}
-        )
-        return probabilities, logits
+        """Return probabilities and logits, both float32 (N, K); N is at least 1.
+
+        Raises:
+            ModelError: The graph failed, or its answer is not finite.
+        """
+        try:
+            probabilities_nk, logits_nk = self._session.run(_OUTPUTS, {"images": pixels_nhwc})
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ModelError(
+                f"{self._name} failed on a batch of {len(pixels_nhwc)} ({text[:300]}). "
+                "Try --device cpu, or export it again: gclf-export RUN/model.pt"
+            ) from error
+        if not np.isfinite(probabilities_nk).all():
+            raise ModelError(
+                f"{self._name} answers with numbers that are not finite. "
+                "Train it again with a lower --learning-rate, and export that"
+            )
+        return probabilities_nk, logits_nk
 
 
 def available_cpus() -> int:
@@ -104,7 +120,10 @@ def _read_model(path: Path) -> bytes:
         )
     try:
         if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ModelError(f"{path} is over {MAX_MODEL_BYTES} bytes, no .onnx file is")
+            raise ModelError(
+                f"{path} is over {MAX_MODEL_BYTES} bytes, which no .onnx file is. "
+                "Name the file that gclf-export wrote"
+            )
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}). Check its rights") from error
@@ -131,38 +150,49 @@ def _open(ort: Any, data: bytes, name: str, device: Device) -> Any:
     """Start the model on the device; `device="cuda"` never falls back."""
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
-    if device == "cpu":
-        return _start(ort, data, name, [_CPU])
-    missing = _why_no_cuda(ort)
-    if missing is None:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot load
-            ort.preload_dlls()
-        # Listed is not started: onnxruntime falls back to the CPU without raising.
-        session = _start(ort, data, name, [_CUDA, _CPU])
-        if device == "auto" or session.get_providers()[0] == _CUDA:
-            return session
-        missing = _why_cuda_failed(ort)
-    if device == "cuda":
-        raise ProviderError(f"{missing}, or pass --device cpu")
-    return _start(ort, data, name, [_CPU])
-
-
-def _start(ort: Any, data: bytes, name: str, providers: list[str]) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ORT_FATAL  # what goes wrong is raised, not logged
-    ort.set_default_logger_severity(_ORT_FATAL)
+    if device != "cpu":
+        missing = _why_no_cuda(ort)
+        if missing is None:
+            session = _start_cuda(ort, data)
+            if session is not None:
+                return session
+            missing = _why_cuda_failed(ort)
+        if device == "cuda":
+            raise ProviderError(f"{missing}, or pass --device cpu")
     try:
-        return ort.InferenceSession(data, options, providers=providers)
+        return _start(ort, data, [_CPU])
     except Exception as error:
         text = " ".join(str(error).split())
         raise ModelError(
             f"{name} is not a model that onnxruntime {ort.__version__} can open ({text[:300]}). "
             "Export it again: gclf-export RUN/model.pt"
         ) from error
+
+
+def _start_cuda(ort: Any, data: bytes) -> Any | None:
+    """Start the model on CUDA, or return None: what failed is found out afterwards."""
+    # A new batch shape costs 634 ms of search otherwise, 2 ms so.
+    cuda = (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})
+    ort.set_default_logger_severity(_ORT_FATAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot load
+            ort.preload_dlls()
+        session = _start(ort, data, [cuda, _CPU])
+    except Exception:
+        return None
     finally:
         ort.set_default_logger_severity(_ORT_WARNING)
+    # Listed is not started: onnxruntime falls back to the CPU without raising.
+    return session if session.get_providers()[0] == _CUDA else None
+
+
+def _start(ort: Any, data: bytes, providers: list[Any]) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ORT_FATAL  # what goes wrong is raised, not logged
+    # Without a fallback: it prints, and goes on with the CPU when a run on CUDA fails.
+    return ort.InferenceSession(data, options, providers=providers, enable_fallback=0)
 
 
 def _why_no_cuda(ort: Any) -> str | None:
@@ -213,7 +243,7 @@ def _check_graph(session: Any, spec: ModelSpec, name: str) -> None:
         raise _at_odds(name, f"input images: uint8 [batch, {wanted[0]}, {wanted[1]}, 3]", inputs)
     if isinstance(shape[0], int):
         raise _at_odds(name, "a dynamic batch", inputs)
-    for output in ("probabilities", "logits"):
+    for output in _OUTPUTS:
         kind, shape = outputs.get(output, ("", []))
         classes = len(spec.label_names)
         if kind != "tensor(float)" or len(shape) != 2 or shape[1] != classes:

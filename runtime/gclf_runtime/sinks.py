@@ -31,20 +31,26 @@ class CsvSink:
 
     def __init__(self, file: TextIO, label_names: tuple[str, ...]) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
+        self._quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._classes = len(label_names)
         fixed = ["path", "label", "probability", "error", "message"]
-        self._writer.writerow(fixed + [f"p:{name}" for name in label_names])
+        self._write([*fixed, *(f"p:{name}" for name in label_names)])
 
     def write(self, result: FileResult) -> None:
         """Write one row."""
         path, answer, error = str(result.path), result.prediction, result.error
         if answer is None:
             reason = [error.kind, error.reason] if error else ["", ""]
-            self._writer.writerow([path, "", "", *reason, *[""] * self._classes])
+            self._write([path, "", "", *reason, *[""] * self._classes])
         else:
             p = [f"{value:.{_DECIMALS}f}" for value in answer.probabilities_k]
             best = f"{answer.probability:.{_DECIMALS}f}"
-            self._writer.writerow([path, answer.label, best, "", "", *p])
+            self._write([path, answer.label, best, "", "", *p])
+
+    def _write(self, values: list[str]) -> None:
+        # The csv module quotes a line feed in a name, but a carriage return only if told to.
+        has_return = any("\r" in value for value in values)
+        (self._quoting if has_return else self._writer).writerow(values)
 
 
 class JsonLinesSink:

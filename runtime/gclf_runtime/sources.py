@@ -37,31 +37,28 @@ def find_images(folder: Path, skipped: Skipped | None = None) -> Iterator[Path]:
         SourceError: The folder itself cannot be listed.
     """
     try:
-        ancestors = (_identity(folder),)
-        entries = _list(folder)
+        found = [(iter(_list(folder)), _identity(folder))]
     except OSError as error:
         raise SourceError(
             f"{folder} cannot be listed ({error.strerror}). Name a folder that you may read"
         ) from error
-    yield from _walk(entries, ancestors, skipped or Skipped())
-
-
-def _walk(
-    entries: list[os.DirEntry[str]], ancestors: tuple[tuple[int, int], ...], skipped: Skipped
-) -> Iterator[Path]:
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.name.startswith("."):
+    skipped = skipped or Skipped()
+    while found:  # the folders that are being listed, from the first down
+        entry = next(found[-1][0], None)
+        if entry is None:
+            found.pop()
+        elif entry.name.startswith("."):
             skipped.hidden += 1
         elif _is_folder(entry):
+            path = Path(entry.path)
             try:
                 identity = _identity(path)
-                if identity not in ancestors:
-                    yield from _walk(_list(path), (*ancestors, identity), skipped)
+                if identity not in [ancestor for _, ancestor in found]:
+                    found.append((iter(_list(path)), identity))
             except OSError:
                 skipped.unreadable_folders += 1
-        elif has_image_suffix(entry.name) or _begins_like_an_image(path):
-            yield path
+        elif has_image_suffix(entry.name) or _begins_like_an_image(Path(entry.path)):
+            yield Path(entry.path)
         else:
             skipped.not_images += 1
 

@@ -157,11 +157,13 @@ class ModelSpec:
             fit = _take(record, ("fit", "interpolation", "jpeg_scale_margin"))
             values = _take(record, _MODEL_FIELDS)
             for name in ("label_names", "mean", "std"):
+                if not isinstance(values[name], list):
+                    raise TypeError(f"{name} must be a list, got {values[name]!r}")
                 values[name] = tuple(cast(list[Any], values[name]))
             return cls(input=InputSpec(height=height, width=width, **fit), **values)
         except KeyError as error:
             raise _broken(f"{error.args[0]} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _broken(str(error)) from error
 
 

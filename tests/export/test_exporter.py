@@ -13,7 +13,7 @@ import onnx
 import torch
 from gclf_export import ExportError, export, verify
 from gclf_export.graph import Deployable
-from gclf_runtime import Classifier, images
+from gclf_runtime import Classifier, ModelError, images
 from gclf_trainer import CheckpointError, checkpoint
 from gclf_trainer.errors import DatasetError
 
@@ -158,7 +158,7 @@ def test_a_failed_export_leaves_the_old_file_and_nothing_else(run: Path, tmp_pat
     output.parent.mkdir()
     output.write_bytes(b"the old file")
 
-    with pytest.raises(ExportError, match="the exported file is not the checkpoint"):
+    with pytest.raises(ModelError, match="numbers that are not finite"):
         export(tmp_path / "model.pt", output)
 
     assert output.read_bytes() == b"the old file"
@@ -179,6 +179,9 @@ def test_moved_validation_pictures_have_a_remedy_that_works(run: Path, tmp_path:
     assert result.verdict.count == 72
     with pytest.raises(DatasetError, match="no folder at"):
         export(moved / "model.pt", validation=tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportError, match="holds no picture"):
+        export(moved / "model.pt", validation=tmp_path / "empty")
 
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "path,label,predicted\nx.jpg,yellow,red\n"])
@@ -191,6 +194,8 @@ def test_a_foreign_listing_is_refused(run: Path, tmp_path: Path, content: str):
 
 
 def test_what_cannot_be_written_says_so(run: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match="is the checkpoint itself"):
+        export(run / "model.pt", run / "model.pt")
     with pytest.raises(ExportError, match=r"no folder at .*absent\. Make it"):
         export(run / "model.pt", tmp_path / "absent" / "m.onnx")
     (tmp_path / "taken.onnx").mkdir()
@@ -219,11 +224,11 @@ def test_int8_is_smaller_and_says_what_it_is(run: Path, exported: Path, tmp_path
     assert {o.domain for o in onnx.load(result.path).opset_import} == {""}
 
 
-def test_int8_that_costs_too_much_is_not_written(run: Path):
-    files = verify.Verdict(100, 0.9, 0.91, 0.99, 0.1, 0.01)
+def test_int8_that_costs_too_much_is_refused():
+    verdict = verify.Verdict(100, 0.9, 0.91, 0.99, 0.1, 0.01)
 
-    files.require("int8", max_drop=0.011)
+    verdict.require("int8", max_drop=0.011)
     with pytest.raises(ExportError, match=r"int8 costs 1\.00% accuracy .* --max-drop"):
-        files.require("int8", max_drop=0.009)
+        verdict.require("int8", max_drop=0.009)
     with pytest.raises(ExportError, match="int8 costs"):
-        replace(files, max_difference=float("nan")).require("int8", max_drop=1)
+        replace(verdict, max_difference=float("nan")).require("int8", max_drop=1)

@@ -128,6 +128,53 @@ def test_exit_codes_are_in_the_help():
     assert "Exit codes" in run.stdout
 
 
+def test_an_older_output_survives_when_there_is_nothing_to_do(tmp_path: Path, colours: Path):
+    (tmp_path / "empty").mkdir()
+    output = tmp_path / "out.csv"
+    output.write_text("older", encoding="utf-8")
+    run = infer("--batch", tmp_path / "empty", "--model", colours, "--output", output)
+
+    assert run.returncode == 1
+    assert output.read_text(encoding="utf-8") == "older"
+
+
+def test_a_name_cannot_forge_a_line_or_command_the_terminal(folder: Path, colours: Path):
+    forged = folder / "x\nred    100.0%  y\x1b[2J.png"
+    (folder / "a.png").rename(forged)
+    run = infer(forged, "--model", colours)
+
+    assert len(run.stdout.splitlines()) == 1
+    assert "\x1b" not in run.stdout
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_of_another_encoding_loses_a_sign_and_no_more(
+    folder: Path, colours: Path, encoding: str
+):
+    run = subprocess.run(
+        [COMMAND, str(folder / "a.png"), "--model", str(colours)],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+
+    assert run.returncode == 0
+    assert run.stdout.startswith(b"red    100.0%")
+
+
+def test_answers_that_cannot_be_printed_are_one_line(folder: Path, colours: Path):
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [COMMAND, str(folder / "a.png"), "--model", str(colours)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: the answers cannot be written (No space left on device)")
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_a_full_disk_is_one_line_and_not_a_success(folder: Path, colours: Path):
     full = folder.parent / "out.csv"
     full.symlink_to("/dev/full")

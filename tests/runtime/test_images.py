@@ -105,6 +105,24 @@ def test_16_bit_grey_is_scaled_and_not_clipped():
     np.testing.assert_array_equal(images.load(Image.fromarray(ramp), FULL), expected)
 
 
+def test_a_transparent_16_bit_level_is_white():
+    grey = np.full((40, 40), 0x1234, np.uint16)
+    grey[:, 20:] = 0x4321
+    pixels = images.load(encoded(Image.fromarray(grey), "PNG", transparency=0x1234), FULL)
+
+    assert pixels[20, 5].tolist() == [255, 255, 255]
+    assert pixels[20, 35].tolist() == [0x43, 0x43, 0x43]
+
+
+def test_a_picture_whose_file_was_closed_is_an_image_error(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    image = Image.open(tmp_path / "a.jpg")
+    image.close()
+
+    with pytest.raises(ImageError):
+        images.load(image)
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bit_pixels_are_refused_with_a_remedy(mode: str):
     with pytest.raises(ImageError, match="Scale them to 8 or 16 bits"):
@@ -174,11 +192,13 @@ def test_other_arrays_are_refused_with_a_remedy(array: NDArray[np.uint8]):
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 81), (64, 64)], ids=str)
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 500), (500, 1), (37, 81), (49, 49), (394, 480)], ids=str
+)
 def test_any_shape_fits(fit: Fit, size: tuple[int, int]):
-    spec = InputSpec(height=24, width=40, fit=fit)
-
-    assert images.load(waves(*size), spec).shape == (24, 40, 3)
+    for height, width in ((24, 40), (32, 32), (64, 64)):
+        spec = InputSpec(height=height, width=width, fit=fit)
+        assert images.load(waves(*size), spec).shape == (height, width, 3)
 
 
 def test_crop_keeps_the_centre_and_pad_adds_black_bars():
@@ -254,10 +274,14 @@ def test_files_that_cannot_be_read_say_why_and_name_themselves(tmp_path: Path):
     empty.touch()
 
     assert kind_of(tmp_path / "absent.jpg") == "missing"
+    descriptors = len(os.listdir("/proc/self/fd"))
     assert kind_of(tmp_path) == "unreadable"
     assert kind_of(fifo) == "unreadable"
     assert kind_of(empty) == "empty"
     assert kind_of("nul\0.jpg") == "unreadable"
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with pytest.raises(ImageError, match="a folder"):
+        images.load(tmp_path)
     with pytest.raises(ImageError, match=r"absent\.jpg: no such file"):
         images.load(tmp_path / "absent.jpg")
 

@@ -31,7 +31,7 @@ def test_a_prediction_loads_no_torch(colours: Path):
     program = (
         "import sys, numpy as np; from gclf_runtime import Classifier;"
         f"Classifier({str(colours)!r}).predict(np.zeros((1, 16, 16, 3), np.uint8));"
-        "print(*{'torch', 'torchvision', 'onnx', 'pickle'} & set(sys.modules))"
+        "print(*sys.modules)"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -65,6 +65,16 @@ def test_json_lines_have_an_object_per_file_with_the_same_keys():
     assert failed["label"] is None
 
 
+@pytest.mark.parametrize("name", ["a\rb.jpg", "a\nb.jpg", "a\r\n,b.jpg", 'a"b.jpg'])
+def test_any_name_is_one_row(name: str):
+    file = io.StringIO(newline="")
+    row = FileResult(Path(name), Prediction(NAMES, PROBABILITIES, PROBABILITIES), None)
+    open_sink(Path("out.csv"), file, NAMES).write(row)
+
+    (read,) = csv.DictReader(io.StringIO(file.getvalue(), newline=""))
+    assert read["path"] == name
+
+
 def test_no_rows_leave_a_header_and_an_empty_file():
     for suffix, text in (
         (".csv", "path,label,probability,error,message,p:cat,p:dog\n"),

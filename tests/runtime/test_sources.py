@@ -53,6 +53,24 @@ def test_links_are_followed_but_never_in_a_circle(tmp_path: Path):
     assert names(tmp_path) == ["a/b.png", "again/b.png", "itself.png"]
 
 
+def test_deep_folders_are_listed_to_their_end(tmp_path: Path):
+    deep = tmp_path
+    for _ in range(1200):
+        deep /= "d"
+        os.chdir(tmp_path)
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1200):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("a.png").touch()
+    finally:
+        os.chdir(here)
+
+    assert len(names(tmp_path)) == 1
+
+
 def test_what_is_no_file_is_an_input_only_by_its_suffix(tmp_path: Path):
     os.mkfifo(tmp_path / "fifo")
     os.mkfifo(tmp_path / "fifo.png")

@@ -2,6 +2,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+import numpy as np
 import torch
 from gclf_trainer.augment import Augmentation, Augmenter
 from torch import Tensor
@@ -95,6 +96,11 @@ def test_brightness_and_contrast_stay_within_their_reach():
 
     assert 80 <= float(batch.min()) < 85
     assert 115 < float(batch.max()) <= 120
+    two_levels = torch.tensor([0, 200], dtype=torch.uint8).view(1, 1, 2, 1).expand(9, 1, 2, 3)
+    lighter = augmenter(brightness=0.5).pixels(two_levels, torch.arange(9))
+    shift = lighter[:, 0, 0, 0]
+    torch.testing.assert_close(lighter[:, 0, 0, 1] - shift, torch.full((9,), 200.0))
+    assert 10 < float(shift.abs().max()) <= 50
     contrasted = augmenter(contrast=0.5).pixels(pixels(), torch.arange(64))
     torch.testing.assert_close(
         contrasted.mean((1, 2, 3)), plain(pixels()).mean((1, 2, 3)), rtol=1e-4, atol=1e-2
@@ -125,9 +131,14 @@ def test_mixup_blends_pictures_and_targets_alike():
     assert bool((mixed_targets.diagonal() >= 0.5).all())
 
 
-@pytest.mark.parametrize("parameter", [0.2, 1.0, 2.0])
+@pytest.mark.parametrize("parameter", [0.2, 1.0, 20.0])
 def test_the_shares_of_mixup_follow_the_beta_distribution(parameter: float):
-    shares = augmenter()._beta(20_000, parameter)  # pyright: ignore[reportPrivateUsage]
+    count = 20_000
+    whole = torch.arange(count)[:, None, None, None] % 2 * 1.0  # neighbours are 0 and 1
+    mixed, _ = augmenter(mixup=parameter).mix(whole, torch.zeros(count, 2))
+    larger = torch.maximum(mixed, 1 - mixed)
 
-    assert float(shares.mean()) == pytest.approx(0.5, abs=0.02)
-    assert float(shares.var()) == pytest.approx(1 / (8 * parameter + 4), rel=0.05)
+    expected = np.random.default_rng(0).beta(parameter, parameter, 200_000)
+    expected = np.maximum(expected, 1 - expected)
+    assert float(larger.mean()) == pytest.approx(expected.mean(), abs=0.01)
+    assert float(larger.std()) == pytest.approx(expected.std(), abs=0.01)

@@ -1,6 +1,9 @@
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("torch")
+
 from gclf_trainer import DatasetError
 from gclf_trainer.folders import read_folders
 
@@ -60,6 +63,7 @@ def test_without_a_val_folder_it_is_held_out_of_train(tmp_path: Path):
     ("files", "message"),
     [
         ([], "holds 0 class folders, a classifier needs at least 2"),
+        (["cat/a.txt", "dog/a.txt"], "without a training picture: cat, dog"),
         (["cat/1.jpg", "cat/2.jpg"], "holds 1 class folders"),
         (["cat/1.jpg", "cat/2.jpg", "dog/notes.txt"], "without a training picture: dog"),
         (["cat/1.jpg", "dog/1.jpg", "dog/2.jpg"], "cat holds one picture"),
@@ -68,7 +72,7 @@ def test_without_a_val_folder_it_is_held_out_of_train(tmp_path: Path):
             "classes that training lacks: Cat",
         ),
     ],
-    ids=["empty", "one class", "no pictures", "one picture", "unknown class"],
+    ids=["empty", "no picture at all", "one class", "no pictures", "one picture", "unknown class"],
 )
 def test_a_folder_that_cannot_be_trained_on_says_why(
     tmp_path: Path, files: list[str], message: str
@@ -82,3 +86,9 @@ def test_a_folder_that_cannot_be_trained_on_says_why(
 def test_an_absent_folder_says_so(tmp_path: Path):
     with pytest.raises(DatasetError, match="no folder at"):
         read_folders(tmp_path / "absent", val_split=0.05, seed=0)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path):
+    tree(tmp_path, *many("plane", 4), *many("train", 4))
+
+    assert read_folders(tmp_path, val_split=0.5, seed=0).label_names == ("plane", "train")

@@ -3,6 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 from gclf_runtime import InputSpec, images
 from gclf_trainer import DatasetError
 from gclf_trainer.folders import read_folders
@@ -38,6 +41,15 @@ def test_the_cache_gives_back_the_same_and_is_used(pictures: Path, tmp_path: Pat
 
     assert not (first.train.pixels_nhwc == 7).all()
     assert (loaded(pictures, cache).train.pixels_nhwc == 7).all()
+
+
+def test_a_damaged_cache_is_decoded_anew(pictures: Path, tmp_path: Path):
+    first = loaded(pictures, tmp_path)
+    (kept,) = tmp_path.glob("*.npz")
+    for content in (b"", b"PK\x03\x04 damaged", kept.read_bytes()[:1000]):
+        kept.write_bytes(content)
+        again = loaded(pictures, tmp_path)
+        np.testing.assert_array_equal(again.train.pixels_nhwc, first.train.pixels_nhwc)
 
 
 def test_a_changed_picture_or_input_is_decoded_again(pictures: Path, tmp_path: Path):

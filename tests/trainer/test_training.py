@@ -14,12 +14,13 @@ from gclf_runtime import InputSpec, ProviderError
 from gclf_trainer import (
     Augmentation,
     CheckpointError,
-    DatasetError,
     Recipe,
+    RunError,
     Trained,
     checkpoint,
     train,
 )
+from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.evaluation import Normalise, evaluate, logits
 from gclf_trainer.training import pixel_statistics
 
@@ -128,8 +129,19 @@ def test_every_option_trains(pictures: Path, tmp_path: Path, changes: dict[str, 
 def test_a_folder_with_a_run_is_not_overwritten(pictures: Path, tmp_path: Path):
     small(pictures, tmp_path / "run", epochs=1)
 
-    with pytest.raises(DatasetError, match="holds a run already"):
+    with pytest.raises(RunError, match="holds a run already"):
         small(pictures, tmp_path / "run")
+    with pytest.raises(RunError, match="cannot be made"):
+        small(pictures, tmp_path / "run" / "model.pt")
+
+
+def test_charts_bear_losses_that_are_not_finite_and_many_classes(tmp_path: Path):
+    nan, inf = float("nan"), float("inf")
+    draw_history(tmp_path / "h.png", {"a": [nan, inf], "b": [1, nan, 2]}, {"a": [nan]})
+    draw_confusion(tmp_path / "c.png", np.eye(1000, dtype=np.int64), [str(i) for i in range(1000)])
+
+    with Image.open(tmp_path / "c.png") as image:
+        assert max(image.size) < 1200
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
@@ -139,6 +151,7 @@ def test_a_device_that_is_not_there_is_an_error(pictures: Path, tmp_path: Path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this torch sees no GPU")
 def test_a_gpu_learns_the_same(pictures: Path, tmp_path: Path):
     trained = train(
         pictures,
@@ -188,6 +201,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path):
     [
         {"format": "other"},
         {"network": "vgg"},
+        {"network": []},
         {"weights": {}},
         {"weights": None},
         {"spec": "{}"},

@@ -6,9 +6,12 @@ Axes: n batch, h height, w width, c channels (RGB), k classes.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
+
+from gclf_trainer.evaluation import to_nchw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +22,8 @@ class Augmentation:
         pad: Shift by up to this many pixels each way, edges repeated (pad + random crop).
         flip: Mirror half of the pictures.
         rotate: Turn by up to this many degrees each way.
-        zoom: Scale by up to a factor e**zoom each way, width and height by up to zoom/2 apart.
-        brightness: Multiply by 1 ± up to this.
+        zoom: Scale by up to a factor e**zoom each way, width and height apart by as much again.
+        brightness: Lighten or darken by up to this share of the picture's mean.
         contrast: Multiply the distance to the picture's mean by 1 ± up to this.
         erase: Fraction of pictures that lose a rectangle (sides 15-40 % of the picture's).
         mixup: Beta parameter of mixup (Zhang et al. 2018); 0 is off.
@@ -47,6 +50,7 @@ class Augmenter:
     def __init__(self, recipe: Augmentation, generator: torch.Generator) -> None:
         self._recipe = recipe
         self._generator = generator
+        self._shares = np.random.default_rng(generator.initial_seed())  # torch has no seeded beta
 
     def pixels(self, pixels_nhwc: Tensor, rows: Tensor) -> Tensor:
         """Cut a batch out of the dataset and change each picture in its own way.
@@ -56,13 +60,14 @@ class Augmenter:
             rows: int64 indices of the batch, shape (B,).
 
         Returns:
-            float32 0-255, shape (B, 3, H, W), channels last in memory.
+            float32, 0-255 or (brightness, contrast) somewhat beyond, shape (B, 3, H, W),
+            channels last in memory.
         """
         recipe = self._recipe
         if recipe.rotate or recipe.zoom:
-            batch = self._warp(_to_nchw(pixels_nhwc[rows]))
+            batch = self._warp(to_nchw(pixels_nhwc[rows]))
         else:
-            batch = _to_nchw(self._crop_flip(pixels_nhwc, rows))
+            batch = to_nchw(self._crop_flip(pixels_nhwc, rows))
         if recipe.brightness or recipe.contrast:
             batch = self._jitter(batch)
         return self._erase(batch) if recipe.erase else batch
@@ -71,8 +76,9 @@ class Augmenter:
         """Blend each picture and its target with another's of the batch (mixup)."""
         if not self._recipe.mixup:
             return pixels_nchw, targets_nk
-        share = self._beta(len(pixels_nchw), self._recipe.mixup).to(pixels_nchw)
-        share = torch.maximum(share, 1 - share)
+        alpha = self._recipe.mixup
+        drawn = torch.from_numpy(self._shares.beta(alpha, alpha, len(pixels_nchw)))
+        share = torch.maximum(drawn, 1 - drawn).to(pixels_nchw)
         pixels_nchw = torch.lerp(pixels_nchw.flip(0), pixels_nchw, share[:, None, None, None])
         return pixels_nchw, torch.lerp(targets_nk.flip(0), targets_nk, share[:, None])
 
@@ -136,17 +142,3 @@ class Augmenter:
 
     def _spread(self, count: int, reach: float) -> Tensor:
         return (self._uniform(count) * 2 - 1) * reach
-
-    def _beta(self, count: int, parameter: float) -> Tensor:
-        """Draw from Beta(a, a) with our generator (Jöhnk 1964); torch's own takes none."""
-        shares = torch.empty(0, device=self._generator.device)
-        while len(shares) < count:
-            u, v = (self._uniform(4 * count) ** (1 / parameter) for _ in range(2))
-            accepted = (u + v <= 1) & (u + v > 0)
-            shares = torch.cat([shares, (u / (u + v))[accepted]])
-        return shares[:count]
-
-
-def _to_nchw(pixels_nhwc: Tensor) -> Tensor:
-    """Reorder without moving memory: NHWC bytes are NCHW in PyTorch's channels_last format."""
-    return pixels_nhwc.permute(0, 3, 1, 2).float()

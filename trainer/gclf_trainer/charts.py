@@ -1,5 +1,6 @@
 """The two pictures of a run: its history and its confusion matrix, drawn with Pillow."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,8 +70,8 @@ def draw_history(
 
 def _panel(canvas: _Canvas, x0: float, title: str, series: Mapping[str, Sequence[float]]) -> None:
     left, top, width, height = x0 + 60, 50, 410, 290
-    values = [value for points in series.values() for value in points]
-    ticks = _ticks(min(values), max(values))
+    values = [value for points in series.values() for value in points if math.isfinite(value)]
+    ticks = _ticks(min(values, default=0), max(values, default=1))
     low, high = ticks[0], ticks[-1]
     epochs = max(len(points) for points in series.values())
 
@@ -88,9 +89,10 @@ def _panel(canvas: _Canvas, x0: float, title: str, series: Mapping[str, Sequence
     canvas.text(left + width / 2, top + height + 28, "epoch", anchor="ma")
     legend = left + width
     for (name, points), color in zip(series.items(), _SERIES, strict=False):
-        placed = [at(index, value) for index, value in enumerate(points)]
-        canvas.line(placed, color, 2)
-        canvas.dot(*placed[-1], color)
+        placed = [at(i, value) for i, value in enumerate(points) if math.isfinite(value)]
+        if placed:
+            canvas.line(placed, color, 2)
+            canvas.dot(*placed[-1], color)
         label = f"{name} {points[-1]:.4g}"
         canvas.text(legend, 16, label, anchor="ra", color=color)
         legend -= canvas.width_of(label) + 16
@@ -115,11 +117,12 @@ def draw_confusion(path: Path, confusion_kk: NDArray[np.int64], label_names: Seq
         label_names: Names of the classes.
     """
     classes = len(label_names)
-    cell = max(14, min(90, 900 // classes))
+    cell = max(1, min(90, 900 // classes))
     size = 13 if cell >= 40 else 10
     names = [name if len(name) <= 24 else name[:23] + "…" for name in label_names]
     canvas = _Canvas(1, 1)
-    margin = round(max(canvas.width_of(name, size) for name in names)) + 30
+    has_names = cell >= 12  # with more than 75 classes there is no room to name them
+    margin = 30 + has_names * round(max(canvas.width_of(name, size) for name in names))
     side = cell * classes
     canvas = _Canvas(max(margin + side + 30, 320), margin + side + 60)
     total, right = int(confusion_kk.sum()), int(np.trace(confusion_kk))
@@ -128,11 +131,14 @@ def draw_confusion(path: Path, confusion_kk: NDArray[np.int64], label_names: Seq
     shares_kk = confusion_kk / np.maximum(1, confusion_kk.sum(1, keepdims=True))
     for truth in range(classes):
         y = top + truth * cell
-        canvas.text(margin - 8, y + cell / 2, names[truth], anchor="rm", size=size)
+        if has_names:
+            canvas.text(margin - 8, y + cell / 2, names[truth], anchor="rm", size=size)
         for answer in range(classes):
             share = float(shares_kk[truth, answer])
             x = margin + answer * cell
-            canvas.box(x, y, cell - 1, cell - 1, _shade(share, right=truth == answer))
+            canvas.box(
+                x, y, max(1, cell - 1), max(1, cell - 1), _shade(share, right=truth == answer)
+            )
             if cell >= 30:
                 ink = _PAPER if share > 0.6 else _INK
                 count = str(confusion_kk[truth, answer])

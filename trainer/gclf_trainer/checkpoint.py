@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from gclf_runtime import ModelError, ModelSpec
+from gclf_runtime import ModelSpec
 from torch import Tensor, nn
 
 from gclf_trainer.errors import CheckpointError
@@ -68,15 +68,16 @@ def load(path: Path) -> Checkpoint:
     if fields.get("format") != _FORMAT:
         raise _foreign(path, f"its format is {fields.get('format')!r}, not {_FORMAT!r}")
     name, weights = fields.get("network"), fields.get("weights")
-    if name not in NETWORKS or not isinstance(weights, dict):
+    if not isinstance(name, str) or name not in NETWORKS or not isinstance(weights, dict):
         raise _foreign(path, f"its network {name!r} is not one of {', '.join(NETWORKS)}")
     try:
         spec = ModelSpec.from_json(str(fields.get("spec")))
         network = build(name, len(spec.label_names), spec.input)
         network.load_state_dict(cast(dict[str, Tensor], weights))
-    except (ModelError, RuntimeError, TypeError, AttributeError) as error:
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise _foreign(path, " ".join(str(error).split())[:200]) from error
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Checkpoint(name, network.eval(), spec, sha256)
 
 

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -40,10 +41,18 @@ def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
     # Pillow warns of odd files on stderr; those that cannot be read are named by us.
     warnings.filterwarnings("ignore", module="PIL")
+    for stream in (sys.stdout, sys.stderr):  # a name that this terminal cannot show
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except (GclfError, ValueError) as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(
+            f"error: the run cannot be written ({error.strerror}). Free space, or name "
+            "another --output"
+        )
 
 
 def _print_version(wanted: bool) -> None:
@@ -82,7 +91,7 @@ def command(
     schedule: Annotated[Schedule, typer.Option()] = _DEFAULT.schedule,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Its peak.", show_default=_by_optimizer(DEFAULT_RATE)),
+        typer.Option(min=1e-9, help="Its peak.", show_default=_by_optimizer(DEFAULT_RATE)),
     ] = None,
     weight_decay: Annotated[
         float | None, typer.Option(min=0, show_default=_by_optimizer(DEFAULT_DECAY))
@@ -97,8 +106,12 @@ def command(
     flip: Annotated[bool, typer.Option(help="Mirror half of the pictures.")] = True,
     rotate: Annotated[float, typer.Option(min=0, help="Turn by up to so many degrees.")] = 0,
     zoom: Annotated[float, typer.Option(min=0, max=1, help="Scale by up to e**±zoom.")] = 0,
-    brightness: Annotated[float, typer.Option(min=0, max=1, help="Multiply by 1 ± this.")] = 0,
-    contrast: Annotated[float, typer.Option(min=0, max=1, help="Likewise.")] = 0,
+    brightness: Annotated[
+        float, typer.Option(min=0, max=1, help="Lighten or darken by ± this.")
+    ] = 0,
+    contrast: Annotated[
+        float, typer.Option(min=0, max=1, help="Multiply distances to the mean by 1 ± this.")
+    ] = 0,
     erase: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction that loses a rectangle.")
     ] = 0,
@@ -173,7 +186,7 @@ class LiveView(View):
 
     def __init__(self, network: str, recipe: Recipe) -> None:
         self._network, self._recipe = network, recipe
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._progress = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),
@@ -207,7 +220,7 @@ class LiveView(View):
         tested = f", {len(dataset.test.paths)} to test" if dataset.test.paths else ""
         self._console.print(f"{len(dataset.label_names)} classes; pictures: {counts}{tested}")
         for path, reason in dataset.unreadable[:_NAMED]:
-            self._console.print(f"left out: {path}: {reason}", markup=False)
+            self._console.print(f"left out: {path}: {reason}")
         if len(dataset.unreadable) > _NAMED:
             rest = len(dataset.unreadable) - _NAMED
             self._console.print(f"left out: {rest} more, listed in config.json")

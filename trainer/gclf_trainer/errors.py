@@ -2,7 +2,8 @@
 
 GclfError
 ├── CheckpointError  (ValueError)  a checkpoint is missing, foreign or damaged
-└── DatasetError     (ValueError)  a folder of labelled pictures cannot be trained on
+├── DatasetError     (ValueError)  a folder of labelled pictures cannot be trained on
+└── RunError         (OSError)     a RUN folder cannot be written
 """
 
 from gclf_runtime import GclfError
@@ -14,3 +15,7 @@ class CheckpointError(GclfError, ValueError):
 
 class DatasetError(GclfError, ValueError):
     """A folder of labelled pictures cannot be trained on."""
+
+
+class RunError(GclfError, OSError):
+    """A RUN folder cannot be written."""

@@ -52,6 +52,11 @@ class Normalise(nn.Module):
         return (pixels_nchw - self.mean) / self.std
 
 
+def to_nchw(pixels_nhwc: Tensor) -> Tensor:
+    """Turn uint8 NHWC to float NCHW; in memory it stays NHWC, which is torch's channels_last."""
+    return pixels_nhwc.permute(0, 3, 1, 2).float()
+
+
 @torch.inference_mode()
 def logits(network: nn.Module, normalise: Normalise, pixels_nhwc: Tensor) -> Tensor:
     """Compute logits in float32, never in a reduced precision, whatever the device.
@@ -66,10 +71,7 @@ def logits(network: nn.Module, normalise: Normalise, pixels_nhwc: Tensor) -> Ten
     """
     network.eval()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        parts = [
-            network(normalise(batch.permute(0, 3, 1, 2).float()))
-            for batch in pixels_nhwc.split(_BATCH)
-        ]
+        parts = [network(normalise(to_nchw(batch))) for batch in pixels_nhwc.split(_BATCH)]
     return torch.cat(parts).float().cpu()
 
 

@@ -63,13 +63,19 @@ def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
 
 
 def _first(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+    """Find the folder of a split: one of these names that holds folders, as a class does not."""
+    found = (root / name for name in names if (root / name).is_dir())
+    return next((folder for folder in found if any(_subfolders(folder))), None)
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.is_dir() and not path.name.startswith("."):
-            yield path
+    try:
+        paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder} cannot be listed ({error.strerror}). Check its rights"
+        ) from error
+    yield from (path for path in paths if path.is_dir() and not path.name.startswith("."))
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
@@ -113,11 +119,10 @@ def _refuse_empty(root: Path, label_names: tuple[str, ...], train: LabelledFiles
             f"{root} holds {len(label_names)} class folders, a classifier needs at least 2. "
             "Put the pictures of each class into a folder named after it"
         )
-    counts = np.bincount(train.labels, minlength=len(label_names)) if train.labels else [0]
-    empty = [name for name, count in zip(label_names, counts, strict=False) if not count]
-    if empty or not train.labels:
+    empty = [name for label, name in enumerate(label_names) if label not in set(train.labels)]
+    if empty:
         raise DatasetError(
-            f"{root} has classes without a training picture: {', '.join(empty) or 'all'}. "
+            f"{root} has classes without a training picture: {', '.join(empty)}. "
             "Add pictures or remove the folder"
         )
 

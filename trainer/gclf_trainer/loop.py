@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
 
 from gclf_trainer.augment import Augmentation, Augmenter
-from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
+from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits, to_nchw
 from gclf_trainer.pixels import Split
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -35,9 +35,10 @@ class Recipe:
         epochs: Passes over the training pictures.
         batch_size: Pictures per step; the last, short batch of an epoch is left out, and the
             order changes every epoch.
-        optimizer: `sgd` is with Nesterov momentum 0.9.
-        schedule: `one-cycle` rises for 30 % of the steps and falls to nothing (Smith 2018).
-        learning_rate: Its peak; the optimiser's default when None.
+        optimizer: `sgd` is with Nesterov momentum.
+        schedule: `one-cycle` rises for 30 % of the steps and falls to nothing, while momentum
+            falls from 0.95 to 0.85 and rises again (Smith 2018); `constant` keeps 0.9.
+        learning_rate: Its peak, above 0; the optimiser's default when None.
         weight_decay: On the weights of convolutions and matrices, not on biases and norms; the
             optimiser's default when None.
         clip_norm: Longest gradient, as a vector; 0 is off.
@@ -61,6 +62,16 @@ class Recipe:
     compile: bool = False
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate, or the optimiser's default."""
+        return DEFAULT_RATE[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def decay(self) -> float:
+        """The weight decay, or the optimiser's default."""
+        return DEFAULT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay
 
 
 @dataclass(frozen=True)
@@ -116,8 +127,8 @@ class Training:
         self._forward = torch.compile(self.network) if recipe.compile else self.network
         if recipe.precision == "auto":
             rows = torch.zeros(self._batch, dtype=torch.int64, device=device)
-            shape = self._pixels_nhwc[rows].permute(0, 3, 1, 2).float()
-            self.precision: Literal["fp32", "bf16"] = _faster_precision(self.network, shape)
+            batch_nchw = to_nchw(self._pixels_nhwc[rows])
+            self.precision: Literal["fp32", "bf16"] = _faster_precision(self.network, batch_nchw)
         else:
             self.precision = recipe.precision
         self._epoch = 0
@@ -175,14 +186,11 @@ class Training:
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = list(network.parameters())
-    decay = recipe.weight_decay
-    if decay is None:
-        decay = DEFAULT_DECAY[recipe.optimizer]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    rate = recipe.learning_rate or DEFAULT_RATE[recipe.optimizer]
+    rate = recipe.peak_rate
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
@@ -197,10 +205,11 @@ def _scheduler(
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if recipe.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    rate = recipe.learning_rate or DEFAULT_RATE[recipe.optimizer]
     # One step more than will be taken: the scheduler refuses to be asked beyond its end.
     steps = recipe.epochs * steps_per_epoch + 1
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=recipe.peak_rate, total_steps=steps
+    )
 
 
 def _faster_precision(network: nn.Module, batch_nchw: Tensor) -> Literal["fp32", "bf16"]:

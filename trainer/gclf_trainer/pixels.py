@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+import PIL
 from gclf_runtime import ImageError, InputSpec, images
 from gclf_runtime.session import available_cpus
 from numpy.typing import NDArray
@@ -104,11 +106,10 @@ def _digests(paths: Sequence[Path]) -> list[str]:
     """Digest every file; one that cannot be read gets its name's digest, and fails later."""
 
     def digest(path: Path) -> str:
-        try:
-            content = path.read_bytes() if path.is_file() else os.fsencode(path)
-        except OSError:
-            content = os.fsencode(path)
-        return hashlib.sha256(content).hexdigest()
+        if path.is_file():  # not a FIFO, whose opening would wait
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(os.fsencode(path)).hexdigest()
 
     with ThreadPoolExecutor(available_cpus()) as pool:
         return list(pool.map(digest, paths, chunksize=64))
@@ -122,11 +123,14 @@ def _decoded(
     on_progress: Callable[[int, int], None],
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Return the pixels of every file and, where it failed, the reason ("" where it did not)."""
-    key = hashlib.sha256(repr((_CACHE_VERSION, spec, tuple(digests))).encode()).hexdigest()
+    content = repr((_CACHE_VERSION, PIL.__version__, spec, tuple(digests)))
+    key = hashlib.sha256(content.encode()).hexdigest()
     kept = cache and cache / f"pixels-{key[:32]}.npz"
-    if kept and kept.is_file():
-        with np.load(kept, allow_pickle=False) as file:
-            return file["pixels_nhwc"], [str(reason) for reason in file["reasons"]]
+    # A damaged file is decoded anew, and replaced.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+        if kept and kept.is_file():
+            with kept.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return file["pixels_nhwc"], [str(reason) for reason in file["reasons"]]
     pixels_nhwc = np.zeros((len(paths), spec.height, spec.width, 3), np.uint8)
 
     def decode(index: int) -> str:

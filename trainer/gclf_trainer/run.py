@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gclf_trainer.charts import draw_confusion, draw_history
-from gclf_trainer.errors import DatasetError
+from gclf_trainer.errors import RunError
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.loop import Epoch
 from gclf_trainer.pixels import Dataset, Split
@@ -30,22 +30,27 @@ class Run:
     """A RUN folder being written; one that holds a model already is refused.
 
     Args:
-        folder: Made, when missing, with the first file.
+        folder: Made when missing.
 
     Raises:
-        DatasetError: The folder holds a run already.
+        RunError: The folder holds a run already, or cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
         if (folder / "model.pt").exists():
-            raise DatasetError(f"{folder} holds a run already. Name another --output, or remove it")
+            raise RunError(f"{folder} holds a run already. Name another --output, or remove it")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be made ({error.strerror}). Name another --output"
+            ) from error
         self.folder = folder
         self.checkpoint: Path = folder / "model.pt"
         self._epochs: list[Epoch] = []
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Keep what was asked for."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(config, indent=1, default=str) + "\n"
         (self.folder / "config.json").write_text(text, encoding="utf-8")
 
@@ -62,7 +67,9 @@ class Run:
         return best is None or _rank(epoch) < _rank(best)
 
     def finish(self, dataset: Dataset, evaluation: Evaluation) -> None:
-        """Draw the charts and list the validation answers of the best epoch."""
+        """List the validation answers of the best epoch, then draw the charts."""
+        self.write_answers("validation.csv", dataset.label_names, dataset.val, evaluation)
+        self._write_calibration(dataset)
         losses = {
             "validation": [epoch.val_loss for epoch in self._epochs],
             "training": [epoch.train_loss for epoch in self._epochs],
@@ -71,8 +78,6 @@ class Run:
         draw_history(self.folder / "history.png", losses, accuracy)
         chart = self.folder / "confusion_matrix.png"
         draw_confusion(chart, evaluation.confusion_kk, dataset.label_names)
-        self.write_answers("validation.csv", dataset.label_names, dataset.val, evaluation)
-        self._write_calibration(dataset)
 
     def write_answers(
         self, name: str, label_names: Sequence[str], split: Split, evaluation: Evaluation
@@ -105,7 +110,7 @@ class Run:
         path = self.folder / name
         # surrogateescape: a file name that is not UTF-8 goes through as it is.
         with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            writer = csv.writer(file)  # ends lines by CR LF, and so quotes both in names
             writer.writerow(header)
             writer.writerows(rows)
 

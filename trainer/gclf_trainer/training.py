@@ -73,7 +73,8 @@ def train(
         view: Watches.
 
     Raises:
-        DatasetError: The folder cannot be trained on, or `output` holds a run already.
+        DatasetError: The folder cannot be trained on.
+        RunError: `output` holds a run already, or cannot be made.
         ProviderError: The device is not there.
     """
     spec, recipe, view = spec or InputSpec(), recipe or Recipe(), view or View()
