@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import onnx
-from gclf_runtime import Classifier, ModelSpec
+from gclf_runtime import Classifier, ModelError, ModelSpec
 from gclf_runtime.spec import SPEC_KEY
 from gclf_trainer import checkpoint
 from gclf_trainer.folders import read_labelled
@@ -109,6 +109,8 @@ def export(
         Classifier(partial, device="cpu")  # it opens under its final metadata
         partial.replace(output)
         _sync(output.parent)
+    except ModelError as error:
+        raise ExportError(str(error).replace(str(partial), str(source))) from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(

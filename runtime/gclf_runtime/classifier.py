@@ -141,7 +141,10 @@ class Classifier:
 
         Raises:
             ImageError: A picture cannot be read.
+            TypeError: `sources` is one picture and not several, or holds what is none.
         """
+        if isinstance(sources, (str, bytes)):
+            raise TypeError("predict_images takes several pictures: put the one into a list")
         spec = self.spec.input
         pixels = [images.load(source, spec) for source in sources]
         return self.predict(np.stack(pixels)) if pixels else []

@@ -68,7 +68,7 @@ def infer(
             metavar="DIR",
             exists=True,
             file_okay=False,
-            help="Classify every picture below this folder.",
+            help="Classify every picture below this folder; links are followed.",
         ),
     ] = None,
     model: Annotated[
@@ -218,7 +218,7 @@ def _summarise(
     """Say on stderr what was done, what was left out, where the rows are."""
     total = counts.total()
     answers = ", ".join(f"{n} {label}" for label, n in sorted(counts.items(), key=str) if label)
-    lines = [f"{total} files: {answers or 'no answer'}"]
+    lines = [f"{total} {'file' if total == 1 else 'files'}: {answers or 'no answer'}"]
     if counts[None]:
         lines.append(f"{counts[None]} could not be read, their rows say why")
     if skipped.not_images:

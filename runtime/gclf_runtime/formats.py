@@ -12,8 +12,9 @@ _SUFFIXES = frozenset(
     .jpg .jpeg .jpe .jfif .jif .png .apng .gif .webp .bmp .dib
     .tif .tiff .avif .avifs .heic .heif .hif .jxl .jp2 .j2k .j2c .jpc .jpf .jpx
     .ico .cur .icns .tga .icb .vda .vst .ppm .pgm .pbm .pnm .pfm .pam .qoi .ff .hdr .exr .dds
-    .psd .pcx .dcx .xbm .xpm .sgi .rgb .bw .ras .wbmp .fli .flc .blp .ftex .msp .im .mpo .fits
-    .svg .svgz .xwd .ief .nie .dng .cr2 .cr3 .crw .nef .nrw .arw .raf .orf .rw2 .pef .srw .3fr
+    .psd .eps .gd .gd2 .pcx .dcx .xbm .xpm .sgi .rgb .bw .ras .wbmp .fli .flc .blp .ftex .msp .mpo
+    .fits .im .svg .svgz .xwd .ief .nie
+    .dng .cr2 .cr3 .crw .nef .nrw .arw .raf .orf .rw2 .pef .srw .3fr
     """.split()  # noqa: SIM905 - as a list it is eighty lines, and the families are lost
 )
 _SIGNATURES = (
@@ -31,6 +32,13 @@ _SIGNATURES = (
     (b"qoif", "QOI"),
     (b"farbfeld", "farbfeld"),
     (b"n\xc3\xafE", "NIE"),
+    (b"\x01\xda\x00\x01", "SGI"),
+    (b"\x01\xda\x00\x02", "SGI"),
+    (b"\x01\xda\x01\x01", "SGI"),
+    (b"\x01\xda\x01\x02", "SGI"),
+    (b"\x08\xf2\xa6\xb6", "VIPS"),
+    (b"\xb6\xa6\xf2\x08", "VIPS"),
+    (b"%!PS-Adobe-3.0 EPSF", "EPS"),
     (b"#?RADIANCE", "Radiance HDR"),
     (b"#?RGBE", "Radiance HDR"),
     (b"\x76\x2f\x31\x01", "OpenEXR"),

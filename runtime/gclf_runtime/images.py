@@ -60,6 +60,7 @@ def load(
 
     Raises:
         ImageError: The picture cannot be read; its `kind` says why.
+        TypeError: It is none of these.
     """
     spec = spec or InputSpec()
     if isinstance(source, (str, os.PathLike)):
@@ -74,7 +75,13 @@ def load(
         return _decode(data, spec, max_pixels) if data else _fit_safely(source, spec, max_pixels)
     if isinstance(source, np.ndarray):
         return _fit_safely(_from_array(source), spec, max_pixels)
-    return _decode(source.read(), spec, max_pixels)
+    data = source.read() if hasattr(source, "read") else None
+    if not isinstance(data, bytes):
+        raise TypeError(
+            "a picture is a path, bytes, a binary file, a PIL image or an array, "
+            f"got {type(source).__name__}"
+        )
+    return _decode(data, spec, max_pixels)
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:

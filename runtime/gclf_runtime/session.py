@@ -130,6 +130,8 @@ def _read_model(path: Path) -> bytes:
 
 
 def _import_onnxruntime() -> ModuleType:
+    # onnxruntime keeps a device id and a queue of events for its maker, unless told before.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:

@@ -81,7 +81,7 @@ def open_sink(path: Path, file: TextIO, label_names: tuple[str, ...]) -> Sink:
         OutputError: The suffix is neither .csv nor .jsonl.
     """
     check_suffix(path)
-    return CsvSink(file, label_names) if path.suffix == ".csv" else JsonLinesSink(file)
+    return CsvSink(file, label_names) if path.suffix.lower() == ".csv" else JsonLinesSink(file)
 
 
 def check_suffix(path: Path) -> None:
@@ -90,5 +90,5 @@ def check_suffix(path: Path) -> None:
     Raises:
         OutputError: It is neither.
     """
-    if path.suffix not in (".csv", ".jsonl"):
+    if path.suffix.lower() not in (".csv", ".jsonl"):
         raise OutputError(f"{path} names no form of rows. End it in .csv or .jsonl")

@@ -1,6 +1,7 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,12 @@ def test_a_picture_that_cannot_be_read_is_an_error_or_a_result(colours: Path, tm
     results = list(classifier.predict_files([bad, good, tmp_path / "absent.png"]))
     assert [r.error.kind if r.error else None for r in results] == ["unsupported", None, "missing"]
     assert [r.prediction.label if r.prediction else None for r in results] == [None, "green", None]
+
+
+@pytest.mark.parametrize("source", ["a.jpg", b"bytes", [5], [None], [io.StringIO("text")]], ids=str)
+def test_what_is_no_list_of_pictures_is_a_type_error(colours: Path, source: Any):
+    with pytest.raises(TypeError, match=r"a list|a picture is"):
+        Classifier(colours).predict_images(source)
 
 
 def test_pixels_of_load_may_be_stacked_and_predicted(colours: Path):

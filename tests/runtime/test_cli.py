@@ -36,7 +36,7 @@ def test_pictures_are_answered_with_their_best_classes(folder: Path, colours: Pa
     assert "a.png" in run.stdout
     assert "green 0.0%" in run.stdout
     assert "blue" not in run.stdout
-    assert "1 files: 1 red" in run.stderr
+    assert "1 file: 1 red" in run.stderr
     assert "CPUExecutionProvider" in run.stderr
 
 

@@ -1,5 +1,6 @@
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,13 @@ def test_only_session_imports_onnxruntime_and_only_cli_prints_or_exits():
         assert "onnxruntime" not in imported or path.name == "session.py"
         assert path.name == "cli.py" or not imported & {"typer", "rich", "argparse"}
         assert path.name == "cli.py" or not called & {"print", "exit"}
+
+
+def test_a_prediction_leaves_nothing_in_the_home_folder(colours: Path, tmp_path: Path):
+    """Without being told not to, onnxruntime keeps a device id and a queue of events there."""
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    program = f"from gclf_runtime import Classifier; Classifier({str(colours)!r}, device='cpu')"
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+    assert list(tmp_path.iterdir()) == []

@@ -14,9 +14,11 @@ from gclf_runtime import InputSpec, ProviderError
 from gclf_trainer import (
     Augmentation,
     CheckpointError,
+    DatasetError,
     Recipe,
     RunError,
     Trained,
+    TrainingError,
     checkpoint,
     train,
 )
@@ -142,6 +144,20 @@ def test_charts_bear_losses_that_are_not_finite_and_many_classes(tmp_path: Path)
 
     with Image.open(tmp_path / "c.png") as image:
         assert max(image.size) < 1200
+
+
+def test_a_training_that_diverges_stops_and_leaves_no_model(pictures: Path, tmp_path: Path):
+    with pytest.raises(TrainingError, match=r"the loss became .* with a lower --learning-rate"):
+        small(pictures, tmp_path / "run", optimizer="sgd", learning_rate=1e30, clip_norm=0.0)
+
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_refused_folder_leaves_no_run(pictures: Path, tmp_path: Path):
+    with pytest.raises(DatasetError):
+        small(pictures / "red", tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")

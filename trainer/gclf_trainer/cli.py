@@ -219,6 +219,9 @@ class LiveView(View):
         counts = f"{len(dataset.train.paths)} to train, {len(dataset.val.paths)} to validate"
         tested = f", {len(dataset.test.paths)} to test" if dataset.test.paths else ""
         self._console.print(f"{len(dataset.label_names)} classes; pictures: {counts}{tested}")
+        measured = {dataset.label_names[label] for label in dataset.val.labels_n}
+        if unmeasured := [name for name in dataset.label_names if name not in measured]:
+            self._console.print(f"warning: no validation picture of {', '.join(unmeasured)}")
         for path, reason in dataset.unreadable[:_NAMED]:
             self._console.print(f"left out: {path}: {reason}")
         if len(dataset.unreadable) > _NAMED:

@@ -3,7 +3,8 @@
 GclfError
 ├── CheckpointError  (ValueError)  a checkpoint is missing, foreign or damaged
 ├── DatasetError     (ValueError)  a folder of labelled pictures cannot be trained on
-└── RunError         (OSError)     a RUN folder cannot be written
+├── RunError         (OSError)     a RUN folder cannot be written
+└── TrainingError    (RuntimeError)  the loss is no longer a number
 """
 
 from gclf_runtime import GclfError
@@ -19,3 +20,7 @@ class DatasetError(GclfError, ValueError):
 
 class RunError(GclfError, OSError):
     """A RUN folder cannot be written."""
+
+
+class TrainingError(GclfError, RuntimeError):
+    """The loss is no longer a number."""

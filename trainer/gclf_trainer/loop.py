@@ -5,6 +5,7 @@ Axes: n pictures or batch, h height, w width, c channels (RGB), k classes.
 """
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
 
 from gclf_trainer.augment import Augmentation, Augmenter
+from gclf_trainer.errors import TrainingError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits, to_nchw
 from gclf_trainer.pixels import Split
 
@@ -138,6 +140,9 @@ class Training:
 
         Args:
             on_step: Called after every step with its loss.
+
+        Raises:
+            TrainingError: The loss is no longer a number.
         """
         self._epoch += 1
         start = time.perf_counter()
@@ -150,6 +155,11 @@ class Training:
             total += loss
             on_step(float(loss))
         mean_loss = float(total) / self.steps_per_epoch
+        if not math.isfinite(mean_loss):
+            raise TrainingError(
+                f"the loss became {mean_loss} in epoch {self._epoch}, learning rate up to "
+                f"{self.recipe.peak_rate:g}. Train with a lower --learning-rate"
+            )
         trained = time.perf_counter() - start
         val = self.evaluate()
         return Epoch(

@@ -9,6 +9,7 @@ history.png            loss and accuracy by epoch
 confusion_matrix.png   of the best epoch
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -48,6 +49,11 @@ class Run:
         self.folder = folder
         self.checkpoint: Path = folder / "model.pt"
         self._epochs: list[Epoch] = []
+
+    def forget(self) -> None:
+        """Remove the folder again if nothing is in it."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Keep what was asked for."""

@@ -11,6 +11,7 @@ from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from numpy.typing import NDArray
 
 from gclf_trainer import checkpoint
+from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
 from gclf_trainer.folders import read_folders
 from gclf_trainer.loop import Epoch, Recipe, Training
@@ -76,12 +77,17 @@ def train(
         DatasetError: The folder cannot be trained on.
         RunError: `output` holds a run already, or cannot be made.
         ProviderError: The device is not there.
+        TrainingError: The loss is no longer a number.
     """
     spec, recipe, view = spec or InputSpec(), recipe or Recipe(), view or View()
     place = _device(device)
     run = Run(output)
-    folders = read_folders(data, val_split=val_split, seed=recipe.seed)
-    dataset = load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
+    try:
+        folders = read_folders(data, val_split=val_split, seed=recipe.seed)
+        dataset = load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
+    except DatasetError:
+        run.forget()
+        raise
     mean, std = pixel_statistics(dataset.train.pixels_nhwc)
     versions = {name: version(name) for name in ("gclf-trainer", "torch", "pillow", "numpy")}
     promise = ModelSpec(
@@ -107,7 +113,14 @@ def train(
             "val_split": val_split,
             "device": str(place),
             "device_name": _device_name(place),
-            "recipe": asdict(replace(recipe, precision=training.precision)),
+            "recipe": asdict(
+                replace(
+                    recipe,
+                    precision=training.precision,
+                    learning_rate=recipe.peak_rate,
+                    weight_decay=recipe.decay,
+                )
+            ),
             "label_names": dataset.label_names,
             "pictures": {n: len(s.paths) for n, s in _splits(dataset).items()},
             "unreadable": [[str(path), reason] for path, reason in dataset.unreadable],
