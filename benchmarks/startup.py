@@ -13,9 +13,10 @@ import time
 from importlib.metadata import distribution
 from pathlib import Path
 
-import gclf_runtime
 import numpy as np
 from packaging.requirements import Requirement  # onnxruntime brings it
+
+import gclf_runtime
 
 _FACE = Path(__file__).parent.parent / "examples" / "faces" / "female_20-29.jpg"
 

@@ -15,8 +15,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from gclf_runtime import InputSpec, images
 from PIL import Image
+
+from gclf_runtime import InputSpec, images
 
 AGES = ("10-19", "20-29", "30-39", "40-49", "50-59", "60-69")
 MOST = 800  # more faces change nothing that one can see

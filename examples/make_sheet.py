@@ -5,8 +5,9 @@ uv run python examples/make_sheet.py
 
 from pathlib import Path
 
-from gclf_runtime import Classifier
 from PIL import Image, ImageDraw, ImageFont
+
+from gclf_runtime import Classifier
 
 HERE = Path(__file__).parent
 COLUMNS, SIDE, CAPTION, GAP = 6, 160, 44, 8

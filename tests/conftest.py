@@ -27,12 +27,12 @@ def colours() -> Path:
     return DATA / "colours.onnx"
 
 
-def shared(*parts: str) -> Path:
-    """Return a path in the shared data, or skip the test where it is not there."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"needs the shared data: {path.relative_to(ROOT.parent)}")
-    return path
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of shared data beside the checkout, or skip the test where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the shared data beside the checkout: ../shared")
+    return SHARED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from gclf_runtime import GclfError
 from rich.console import Console
 from rich.table import Table
 
 from gclf_export.exporter import Exported, export
 from gclf_export.verify import Precision
+from gclf_runtime import GclfError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -8,16 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import onnx
-from gclf_runtime import Classifier, ModelError, ModelSpec
-from gclf_runtime.spec import SPEC_KEY
-from gclf_trainer import checkpoint
-from gclf_trainer.folders import read_labelled
 
 from gclf_export import golden
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable, to_onnx
 from gclf_export.quantize import to_int8
 from gclf_export.verify import Precision, Verdict, compare, load_all, read_listing
+from gclf_runtime import Classifier, ModelError, ModelSpec
+from gclf_runtime.spec import SPEC_KEY
+from gclf_trainer import checkpoint
+from gclf_trainer.folders import read_labelled
 
 _VALIDATION_REMEDY = (
     "Name a folder of validation pictures, one subfolder per class: --validation DIR"

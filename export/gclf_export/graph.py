@@ -7,10 +7,11 @@ from typing import Any
 
 import onnx
 import torch
+from torch import Tensor, nn
+
 from gclf_runtime import InputSpec
 from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.evaluation import Normalise, to_nchw
-from torch import Tensor, nn
 
 # Opset 18 is the lowest that torch writes without a conversion afterwards; with the intermediate
 # representation of its day, onnxruntime 1.14 and newer and onnxruntime-web read it.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from gclf_runtime import ModelSpec
 from numpy.typing import NDArray
 from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs]
     CalibrationDataReader,
@@ -20,6 +19,8 @@ from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs
     QuantType,
     quantize_static,
 )
+
+from gclf_runtime import ModelSpec
 
 _QUANTISED = ["Conv", "Relu", "Add", "MaxPool", "Gemm"]
 _NORMALISATION = ["Transpose", "Cast", "Sub", "Div"]  # what graph.Deployable begins with

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from gclf_runtime import Classifier, ImageError, images
-from gclf_runtime.spec import InputSpec
-from gclf_trainer.folders import LabelledFiles
 from numpy.typing import NDArray
 
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable
+from gclf_runtime import Classifier, ImageError, images
+from gclf_runtime.spec import InputSpec
+from gclf_trainer.folders import LabelledFiles
 
 Precision = Literal["fp32", "int8"]
 

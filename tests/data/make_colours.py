@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from gclf_runtime import InputSpec, ModelSpec
 from onnx import TensorProto, helper, numpy_helper
+
+from gclf_runtime import InputSpec, ModelSpec
 
 SIDE = 16
 

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import onnx
 import torch
+
 from gclf_export import ExportError, export, verify
 from gclf_export.graph import Deployable
 from gclf_runtime import Classifier, images

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gclf_runtime import Classifier, ImageError, images
 from PIL import Image
+
+from gclf_runtime import Classifier, ImageError, images
 
 RED, GREEN, BLUE = (200, 20, 10), (10, 190, 30), (5, 60, 250)
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gclf_runtime import ImageError, InputSpec, images
-from gclf_runtime.spec import Fit
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from gclf_runtime import ImageError, InputSpec, images
+from gclf_runtime.spec import Fit
 
 FULL = InputSpec(height=40, width=40, jpeg_scale_margin=0)
 

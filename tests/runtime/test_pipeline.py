@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gclf_runtime import ImageError, InputSpec, ModelSpec
-from gclf_runtime.pipeline import Outputs, run_files
 from numpy.typing import NDArray
 from PIL import Image
+
+from gclf_runtime import ImageError, InputSpec, ModelSpec
+from gclf_runtime.pipeline import Outputs, run_files
 
 
 class FakeSession:

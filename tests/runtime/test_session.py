@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
 import pytest
+
 from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec, ProviderError
 from gclf_runtime.session import available_cpus
 

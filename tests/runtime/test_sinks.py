@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from gclf_runtime import FileResult, ImageError, OutputError, Prediction
 from gclf_runtime.sinks import open_sink
 

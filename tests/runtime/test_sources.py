@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from gclf_runtime import SourceError
 from gclf_runtime.formats import has_image_suffix, sniff
 from gclf_runtime.sources import Skipped, find_images

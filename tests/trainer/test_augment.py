@@ -4,8 +4,9 @@ pytest.importorskip("torch")
 
 import numpy as np
 import torch
-from gclf_trainer.augment import Augmentation, Augmenter
 from torch import Tensor
+
+from gclf_trainer.augment import Augmentation, Augmenter
 
 OFF = {"pad": 0, "flip": False}
 

@@ -3,6 +3,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+
 from gclf_runtime import InputSpec
 from gclf_trainer.networks import NETWORKS, build
 

@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("torch")
 
 import torch
+
 from gclf_runtime import InputSpec, ProviderError
 from gclf_trainer import (
     Augmentation,

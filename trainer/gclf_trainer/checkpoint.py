@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from gclf_runtime import ModelSpec
 from torch import Tensor, nn
 
+from gclf_runtime import ModelSpec
 from gclf_trainer.errors import CheckpointError
 from gclf_trainer.networks import NETWORKS, build
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from gclf_runtime import GclfError, InputSpec
-from gclf_runtime.spec import Fit
 from rich import progress as bars
 from rich.console import Console
 
+from gclf_runtime import GclfError, InputSpec
+from gclf_runtime.spec import Fit
 from gclf_trainer.augment import Augmentation
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.loop import (

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gclf_runtime.sources import find_images
 
+from gclf_runtime.sources import find_images
 from gclf_trainer.errors import DatasetError
 
 _TRAIN = ("train", "training")

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from gclf_runtime import InputSpec
 from torch import Tensor, nn
+
+from gclf_runtime import InputSpec
 
 Builder = Callable[[int, InputSpec], nn.Module]
 

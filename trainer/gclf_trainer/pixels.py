@@ -16,10 +16,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 import PIL
-from gclf_runtime import ImageError, InputSpec, images
-from gclf_runtime.session import available_cpus
 from numpy.typing import NDArray
 
+from gclf_runtime import ImageError, InputSpec, images
+from gclf_runtime.session import available_cpus
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.folders import Folders, LabelledFiles
 

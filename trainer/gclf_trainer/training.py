@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from numpy.typing import NDArray
 
+from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from gclf_trainer import checkpoint
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
