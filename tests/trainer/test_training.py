@@ -157,6 +157,8 @@ def test_a_training_that_diverges_stops_and_leaves_no_model(pictures: Path, tmp_
 def test_a_refused_folder_leaves_no_run(pictures: Path, tmp_path: Path):
     with pytest.raises(DatasetError):
         small(pictures / "red", tmp_path / "run")
+    with pytest.raises(ValueError, match="cnn needs at least"):
+        train(pictures, tmp_path / "run", network="cnn", spec=InputSpec(height=8, width=8))
 
     assert not (tmp_path / "run").exists()
 

@@ -5,6 +5,7 @@ metrics.csv            one row per epoch
 config.json            everything that was asked for, and the versions that did it
 validation.csv         path, label and answer of every validation picture
 test.csv               the same for the test split, if there is one
+calibration.csv        path and label of some training pictures, to quantise with
 history.png            loss and accuracy by epoch
 confusion_matrix.png   of the best epoch
 """

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from gclf_trainer import checkpoint
-from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
 from gclf_trainer.folders import read_folders
 from gclf_trainer.loop import Epoch, Recipe, Training
@@ -75,6 +74,7 @@ def train(
 
     Raises:
         DatasetError: The folder cannot be trained on.
+        ValueError: The input is too small for the network.
         RunError: `output` holds a run already, or cannot be made.
         ProviderError: The device is not there.
         TrainingError: The loss is no longer a number.
@@ -85,7 +85,9 @@ def train(
     try:
         folders = read_folders(data, val_split=val_split, seed=recipe.seed)
         dataset = load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
-    except DatasetError:
+        torch.manual_seed(recipe.seed)
+        model = build(network, len(dataset.label_names), spec)
+    except ValueError:  # a DatasetError, or an input too small for the network
         run.forget()
         raise
     mean, std = pixel_statistics(dataset.train.pixels_nhwc)
@@ -100,8 +102,6 @@ def train(
         license=license,
     )
 
-    torch.manual_seed(recipe.seed)
-    model = build(network, len(dataset.label_names), spec)
     training = Training(
         model, Normalise(promise.mean, promise.std), dataset.train, dataset.val, recipe, place
     )
