@@ -29,7 +29,7 @@ def main() -> None:
             sheet.paste(face.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y))
         answer = f"{result.prediction.label} {result.prediction.probability:.0%}"
         draw.text((x, y + SIDE + 2), answer, "#1f2933", bold)
-        draw.text((x, y + SIDE + 23), result.path.name, "#7b8794", small)
+        draw.text((x, y + SIDE + 23), Path(result.path).name, "#7b8794", small)
     sheet.save(HERE.parent / "docs" / "faces.png")
 
 

@@ -15,6 +15,7 @@ from gclf_export.graph import Deployable, to_onnx
 from gclf_export.quantize import to_int8
 from gclf_export.verify import Precision, Verdict, compare, load_all, read_listing
 from gclf_runtime import Classifier, ModelError, ModelSpec
+from gclf_runtime.model_file import seal
 from gclf_runtime.spec import SPEC_KEY
 from gclf_trainer import checkpoint
 from gclf_trainer.folders import read_labelled
@@ -141,7 +142,7 @@ def _write(path: Path, model: onnx.ModelProto, metadata: Mapping[str, str]) -> N
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(metadata))
     with path.open("wb") as file:
-        file.write(model.SerializeToString())
+        file.write(seal(model.SerializeToString()))
         file.flush()
         os.fsync(file.fileno())
 

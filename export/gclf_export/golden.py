@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-GOLDEN_KEY = "gclf.golden"
+from gclf_runtime.golden import GOLDEN_KEY as GOLDEN_KEY
+
 # How far another machine may be off: float kernels differ in their order of summing, int8 ones
 # also in how they saturate.
 TOLERANCE = {"fp32": 1e-4, "int8": 0.05}

@@ -4,21 +4,19 @@ Axes: n batch, h height, w width, c channels (RGB), k classes.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gclf_runtime import images
 from gclf_runtime.errors import ImageError
-from gclf_runtime.pipeline import run_files
-from gclf_runtime.session import Device, OnnxSession, Session, available_cpus
+from gclf_runtime.items import Item
+from gclf_runtime.pipeline import run_items
+from gclf_runtime.session import Device, OnnxSession, available_cpus
 from gclf_runtime.spec import ModelSpec
-
-_CHUNK = 32  # batches of 8-32 stay in cache; 64 and more were slower
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,11 +51,19 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file: exactly one of `prediction` and `error` is set."""
+    """What became of one file: exactly one of `prediction` and `error` is set.
 
-    path: Path
+    Attributes:
+        path: Its name, as it was given or found.
+        prediction: The answer.
+        error: Why there is none.
+        pixels_hwc: What the model saw, uint8 RGB (height, width, 3), when it was asked for.
+    """
+
+    path: str
     prediction: Prediction | None
     error: ImageError | None
+    pixels_hwc: NDArray[np.uint8] | None = None
 
 
 class Classifier:
@@ -67,10 +73,13 @@ class Classifier:
         model: An .onnx file made by gclf-export.
         device: `cpu`, `cuda` (CUDA or a ProviderError), or `auto` (CUDA when it starts).
         threads: Workers of `predict_files`; the CPUs this process may use when None.
+        batch_size: Pictures per run of the model; what suits the device when None.
+        max_pixels: Refuse a picture that would hold more pixels than this in memory.
         spec: Used in place of the file's own, or of none.
+        sha256: What the whole file's must be, in hexadecimal; any when None.
 
     Raises:
-        ModelError: No such file, damaged, or at odds with its spec.
+        ModelError: No such file, damaged, changed, or at odds with its spec.
         ProviderError: onnxruntime or the device asked for cannot start.
     """
 
@@ -80,19 +89,41 @@ class Classifier:
         *,
         device: Device = "auto",
         threads: int | None = None,
+        batch_size: int | None = None,
+        max_pixels: int = images.MAX_PIXELS,
         spec: ModelSpec | None = None,
+        sha256: str | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
+        for name, value in (("threads", threads), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self._threads = threads or available_cpus()
-        self._session: Session = OnnxSession(model, device=device, spec=spec)
+        self._max_pixels = max_pixels
+        self._session = OnnxSession(
+            model, device=device, spec=spec, sha256=sha256, batch_size=batch_size
+        )
 
     @classmethod
-    def default(cls, *, device: Device = "auto", threads: int | None = None) -> "Classifier":
+    def default(
+        cls,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        batch_size: int | None = None,
+        max_pixels: int = images.MAX_PIXELS,
+        sha256: str | None = None,
+    ) -> "Classifier":
         """Open the embedded model: female or male, as annotators perceive a face."""
         model = resources.files("gclf_runtime") / "models" / "gender.onnx"
         with resources.as_file(model) as path:
-            return cls(path, device=device, threads=threads)
+            return cls(
+                path,
+                device=device,
+                threads=threads,
+                batch_size=batch_size,
+                max_pixels=max_pixels,
+                sha256=sha256,
+            )
 
     @property
     def spec(self) -> ModelSpec:
@@ -103,6 +134,21 @@ class Classifier:
     def provider(self) -> str:
         """Name of the execution provider that really started."""
         return self._session.provider
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures per run of the model; halved when a GPU's memory ends."""
+        return self._session.batch_size
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the model file, in hexadecimal."""
+        return self._session.sha256
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the model file carries beside its graph, by key: the spec, golden vectors, ..."""
+        return self._session.metadata
 
     def predict(self, pixels_nhwc: NDArray[np.uint8]) -> list[Prediction]:
         """Classify a batch of pixels that `images.load` has prepared.
@@ -124,8 +170,9 @@ class Classifier:
                 "Use predict_images() or gclf_runtime.images.load() to decode and resize"
             )
         predictions: list[Prediction] = []
-        for start in range(0, len(pixels_nhwc), _CHUNK):
-            chunk = np.ascontiguousarray(pixels_nhwc[start : start + _CHUNK])
+        size = self.batch_size
+        for start in range(0, len(pixels_nhwc), size):
+            chunk = np.ascontiguousarray(pixels_nhwc[start : start + size])
             outputs = zip(*self._session.run(chunk), strict=True)
             predictions += [Prediction(self.spec.label_names, p, z) for p, z in outputs]
         return predictions
@@ -146,7 +193,7 @@ class Classifier:
         if isinstance(sources, (str, bytes)):
             raise TypeError("predict_images takes several pictures: put the one into a list")
         spec = self.spec.input
-        pixels = [images.load(source, spec) for source in sources]
+        pixels = [images.load(source, spec, max_pixels=self._max_pixels) for source in sources]
         return self.predict(np.stack(pixels)) if pixels else []
 
     def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[FileResult]:
@@ -159,8 +206,32 @@ class Classifier:
             One result per path, in the order given. A file that cannot be read is a result with
             an `error`; it stops nothing.
         """
-        for path, outcome in run_files(self._session, paths, workers=self._threads):
+        return self.predict_items(Item(os.fspath(path)) for path in paths)
+
+    def predict_items(
+        self, items: Iterable[Item], *, keep_pixels: bool = False
+    ) -> Iterator[FileResult]:
+        """Classify what `gclf_runtime.sources.open_sources` finds, as a stream.
+
+        Args:
+            items: Any number of inputs, taken from the iterable as they are needed.
+            keep_pixels: Set `pixels_hwc` of each result that has an answer.
+
+        Yields:
+            One result per item, in order; an item that cannot be read is a result with an `error`.
+        """
+        label_names = self.spec.label_names
+        for item, outcome in run_items(
+            self._session,
+            items,
+            workers=self._threads,
+            batch_size=self.batch_size,
+            max_pixels=self._max_pixels,
+            keep_pixels=keep_pixels,
+        ):
             if isinstance(outcome, ImageError):
-                yield FileResult(path, None, outcome)
+                yield FileResult(item.name, None, outcome)
             else:
-                yield FileResult(path, Prediction(self.spec.label_names, *outcome), None)
+                probabilities_k, logits_k, pixels_hwc = outcome
+                prediction = Prediction(label_names, probabilities_k, logits_k)
+                yield FileResult(item.name, prediction, None, pixels_hwc)

@@ -5,7 +5,7 @@ GclfError
 ├── ModelError     (ValueError)    a model file is missing, damaged, or breaks the contract
 ├── OutputError    (OSError)       the rows cannot be written where they were asked for
 ├── ProviderError  (RuntimeError)  onnxruntime or the device asked for cannot start
-└── SourceError    (OSError)       a folder of pictures cannot be listed
+└── SourceError    (OSError)       a folder, list, archive or table of pictures cannot be read
 
 A wrong argument is a plain ValueError. A message says what is wrong, then what to do.
 """
@@ -53,4 +53,4 @@ class ProviderError(GclfError, RuntimeError):
 
 
 class SourceError(GclfError, OSError):
-    """A folder of pictures cannot be listed."""
+    """A folder, list, archive or table of pictures cannot be read, or not to its end."""

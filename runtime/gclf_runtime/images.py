@@ -7,14 +7,16 @@ bytes. Arrays end in their axes: h height, w width, c channels (RGB).
 import io
 import os
 import stat
-from typing import BinaryIO, TypeAlias, cast
+from importlib import import_module
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin
 
+from gclf_runtime import jpeg
 from gclf_runtime.errors import ImageError
-from gclf_runtime.formats import DECODED, HEAD_BYTES, sniff
+from gclf_runtime.formats import HEAD_BYTES, sniff
 from gclf_runtime.spec import InputSpec
 
 ImageSource: TypeAlias = (
@@ -26,6 +28,14 @@ ImageSource: TypeAlias = (
 MAX_PIXELS = 64_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 
+# Imported when the first picture of the format comes: Image.open would load every plug-in.
+_PLUGINS = {
+    "JPEG": ("JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PngImagePlugin", "PngImageFile"),
+    "GIF": ("GifImagePlugin", "GifImageFile"),
+    "WEBP": ("WebPImagePlugin", "WebPImageFile"),
+    "BMP": ("BmpImagePlugin", "BmpImageFile"),
+}
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -112,33 +122,43 @@ def _without_waiting(path: str, flags: int) -> int:
 def _decode(data: bytes, spec: InputSpec, max_pixels: int) -> NDArray[np.uint8]:
     if not data:
         raise ImageError("empty", "zero bytes. Copy the file again from where it came")
+    format = sniff(data[:HEAD_BYTES])
+    if format not in _PLUGINS:
+        raise _not_decoded(format)
+    margin = spec.jpeg_scale_margin * max(spec.height, spec.width) if format == "JPEG" else 0
+    if format == "JPEG" and (image := jpeg.decode(data, margin, max_pixels)):
+        return _to_pixels(image, spec)
     # A few sound JPEGs (losslessly coded) decode in full but not at a reduced scale.
     failure: Exception | None = None
-    for scaled in (True, False):
+    for scaled_margin in (margin, 0) if margin else (0,):
         try:
-            return _decode_once(data, spec, max_pixels, scaled=scaled)
+            return _decode_once(data, format, spec, scaled_margin, max_pixels)
         except ImageError:
             raise
         except Exception as error:  # Pillow raises nine kinds on bad files, SyntaxError among them
             failure = failure or error
-        if not spec.jpeg_scale_margin or not data.startswith(b"\xff\xd8"):
-            break
     assert failure is not None
-    raise _explain(failure, data) from failure
+    raise _explain(failure, format) from failure
 
 
 def _decode_once(
-    data: bytes, spec: InputSpec, max_pixels: int, *, scaled: bool
+    data: bytes, format: str, spec: InputSpec, margin: int, max_pixels: int
 ) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=DECODED) as image:
+    with _open(data, format) as image:
         full_pixels = image.width * image.height
-        margin = spec.jpeg_scale_margin * max(spec.height, spec.width)
-        if scaled and margin and isinstance(image, JpegImagePlugin.JpegImageFile):
+        if margin:
             image.draft(None, (margin, margin))
         # A progressive JPEG holds all its coefficients at full size, however small it decodes.
         held = full_pixels if "progressive" in image.info else image.width * image.height
         _refuse_too_large(held, max_pixels)
         return _fit(image, spec)
+
+
+def _open(data: bytes, format: str) -> ImageFile.ImageFile:
+    """Read the header. Unlike Image.open this knows no limit on megapixels: ours is on memory."""
+    module, name = _PLUGINS[format]
+    plugin: Any = getattr(import_module(f"PIL.{module}"), name)
+    return plugin(io.BytesIO(data))
 
 
 def _fit_safely(image: Image.Image, spec: InputSpec, max_pixels: int) -> NDArray[np.uint8]:
@@ -148,7 +168,7 @@ def _fit_safely(image: Image.Image, spec: InputSpec, max_pixels: int) -> NDArray
     except ImageError:
         raise
     except Exception as error:
-        raise _explain(error, b"") from error
+        raise _explain(error, "image") from error
 
 
 def _fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
@@ -159,11 +179,18 @@ def _fit(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
     image = _opaque(image)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    return np.array(_resize(image, spec).convert("RGB"))
+    return _to_pixels(image, spec)
+
+
+def _to_pixels(image: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
+    resized = _resize(image, spec)
+    return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
 
 
 def _orientation(image: Image.Image) -> int:
     """Read the EXIF orientation, 1 (upright) when there is none or it is broken."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and not image.info.keys() & {"exif", "xmp"}:
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # Pillow lets ValueError, SyntaxError and struct.error through here
@@ -258,26 +285,24 @@ def _too_large(found: str, limit: int) -> ImageError:
     return ImageError("too_large", f"{found}, the limit is {limit}. Make the picture smaller")
 
 
-def _explain(error: Exception, data: bytes) -> ImageError:
-    announced = sniff(data[:HEAD_BYTES])
-    if isinstance(error, (Image.DecompressionBombError, MemoryError)):
-        reason = f"too many pixels ({_reason(error)}). Make the picture smaller"
-        return ImageError("too_large", reason)
-    if data and announced is None:
+def _not_decoded(format: str | None) -> ImageError:
+    if format is None:
         return ImageError(
             "unsupported", "not an image that is decoded. Use JPEG, PNG, GIF, WebP or BMP"
         )
-    if announced is not None and announced not in DECODED:
-        return ImageError("unsupported", f"{announced} is not decoded. Convert it to PNG or JPEG")
-    reason = f"damaged {announced or 'image'} ({_reason(error)}). Save or copy it again"
-    return ImageError("corrupt", reason)
+    return ImageError("unsupported", f"{format} is not decoded. Convert it to PNG or JPEG")
+
+
+def _explain(error: Exception, format: str) -> ImageError:
+    if isinstance(error, (Image.DecompressionBombError, MemoryError)):
+        reason = f"too many pixels ({_reason(error)}). Make the picture smaller"
+        return ImageError("too_large", reason)
+    return ImageError("corrupt", f"damaged {format} ({_reason(error)}). Save or copy it again")
 
 
 def _reason(error: Exception) -> str:
     """Say an exception in one line, without addresses or paths of ours."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "its header cannot be read"
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from gclf_runtime import InputSpec, ModelSpec
+from gclf_runtime.model_file import seal
 
 SIDE = 16
 
@@ -37,7 +38,7 @@ def main() -> None:
     spec = ModelSpec(label_names=label_names, input=InputSpec(height=SIDE, width=SIDE))
     helper.set_model_props(model, {"gclf.spec": spec.to_json()})
     onnx.checker.check_model(model, full_check=True)
-    Path(__file__).with_name("colours.onnx").write_bytes(model.SerializeToString())
+    Path(__file__).with_name("colours.onnx").write_bytes(seal(model.SerializeToString()))
 
 
 if __name__ == "__main__":

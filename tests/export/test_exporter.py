@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -14,7 +15,8 @@ import torch
 
 from gclf_export import ExportError, export, verify
 from gclf_export.graph import Deployable
-from gclf_runtime import Classifier, images
+from gclf_runtime import Classifier, ModelError, images
+from gclf_runtime.model_file import read_model
 from gclf_trainer import CheckpointError, checkpoint
 from gclf_trainer.errors import DatasetError
 
@@ -87,6 +89,23 @@ def test_the_spec_says_where_the_file_comes_from(run: Path, exported: Path):
     assert spec.metrics["val_count"] == 36
     assert {"torch", "onnx", "gclf-trainer", "gclf-export"} <= set(spec.versions)
     assert spec.created.startswith("20")
+
+
+def test_the_last_entry_is_the_digest_of_all_before_it(exported: Path):
+    content, last = exported.read_bytes(), onnx.load(exported).metadata_props[-1]
+    sealed = content.index(b"gclf.digest") - 4  # two bytes of its field, two of its key
+
+    assert (last.key, last.value) == ("gclf.digest", hashlib.sha256(content[:sealed]).hexdigest())
+    assert read_model(content, "m.onnx").digest == last.value
+
+
+def test_a_file_that_another_program_wrote_anew_is_refused(exported: Path, tmp_path: Path):
+    model = onnx.load(exported)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, tmp_path / "m.onnx")
+
+    with pytest.raises(ModelError, match="was changed after it was exported"):
+        Classifier(tmp_path / "m.onnx")
 
 
 def test_ultralytics_finds_the_names_it_looks_for(exported: Path):

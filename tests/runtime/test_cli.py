@@ -1,8 +1,10 @@
 import csv
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 COMMAND = str(Path(sys.executable).with_name("gclf-infer"))
 
 
-def infer(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
+def infer(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -100,7 +102,7 @@ def test_a_name_that_is_not_utf_8_keeps_its_bytes(folder: Path, colours: Path):
         (["--model", "absent.onnx", "a.png"], "error: no model at absent.onnx. Export one"),
         (["a.png", "--output", "out.txt"], "error: out.txt names no form of rows"),
         (["a.png", "--output", "absent/out.csv"], "error: absent/out.csv cannot be written"),
-        (["--batch", "empty"], "error: no picture below empty"),
+        (["--batch", "empty"], "error: no picture in empty"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], message: str):
@@ -182,3 +184,219 @@ def test_a_full_disk_is_one_line_and_not_a_success(folder: Path, colours: Path):
 
     assert run.returncode == 1
     assert "No space left on device" in run.stderr.splitlines()[-1]
+
+
+def rows_of(output: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(output.read_text(encoding="utf-8").splitlines()))
+
+
+def test_rows_go_to_standard_output_and_nothing_else_does(folder: Path, colours: Path):
+    run = infer("--batch", folder, "--model", colours, "--output", "-")
+    rows = list(csv.DictReader(run.stdout.splitlines()))
+    as_json = infer("--batch", folder, "--model", colours, "--output", "-", "--format", "jsonl")
+
+    assert [row["label"] for row in rows] == ["red", "", "blue"]
+    assert "3 files" in run.stderr
+    assert [json.loads(line)["label"] for line in as_json.stdout.splitlines()] == [
+        "red",
+        None,
+        "blue",
+    ]
+
+
+def test_the_options_of_a_row_reach_it(folder: Path, colours: Path):
+    output = folder.parent / "out.csv"
+    options = ["--probabilities", "top", "--top-k", 2, "--logits", "--abstain", 0.9999]
+    infer("--batch", folder, "--model", colours, "--output", output, *options)
+
+    red, _, blue = rows_of(output)
+    assert list(red)[5:9] == ["label_1", "probability_1", "label_2", "probability_2"]
+    assert list(red)[9:] == ["z:red", "z:green", "z:blue"]
+    assert float(red["z:red"]) == pytest.approx(250 / 25.5, abs=1e-4)
+    assert [red["label"], blue["label"]] == ["unknown", "unknown"]
+    assert [red["label_1"], blue["label_1"]] == ["red", "blue"]
+
+
+def test_parquet_says_what_csv_says(folder: Path, colours: Path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra `parquet`")
+    os.rename(folder / "a.png", os.fsencode(folder) + b"/\xff.png")
+    for name in ("out.parquet", "out.csv"):
+        infer("--batch", folder, "--model", colours, "--output", folder.parent / name, "--logits")
+    table = parquet.read_table(folder.parent / "out.parquet")
+    text = (folder.parent / "out.csv").read_text(encoding="utf-8", errors="backslashreplace")
+    rows = list(csv.DictReader(text.splitlines()))
+
+    assert table.column_names == list(rows[0])
+    for record, row in zip(table.to_pylist(), rows, strict=True):
+        for name, value in record.items():
+            if isinstance(value, float):
+                assert f"{value:.6f}" == row[name]
+            else:
+                assert (value or "") == row[name].replace("\\xff", "\\udcff")
+    assert json.loads(table.schema.metadata[b"gclf.run"])["format"] == "parquet"
+    assert sorted(path.name for path in folder.parent.iterdir()) == [
+        "out.csv",
+        "out.csv.run.json",
+        "out.parquet",
+        "pictures",
+    ]
+
+
+def test_pictures_are_sorted_into_class_folders_and_stay_where_they_are(
+    folder: Path, colours: Path
+):
+    target = folder.parent / "sorted"
+    infer("--batch", folder, "--model", colours, "--sort-into", target, "--abstain", 0.5)
+
+    found = sorted(str(path.relative_to(target)) for path in target.rglob("*.*"))
+    assert found == ["blue/c.jpg", "red/a.png"]
+    assert (target / "red" / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+    inside = infer("--batch", folder, "--model", colours, "--sort-into", folder / "x")
+    assert inside.returncode == 2
+
+
+def test_a_report_is_a_page_with_the_pictures(folder: Path, colours: Path):
+    page = folder.parent / "report.html"
+    run = infer("--batch", folder, "--model", colours, "--report", page)
+    html = page.read_text(encoding="utf-8")
+
+    assert f"report: {page}" in run.stderr
+    assert html.count("data:image/png;base64,") == 2
+    assert "damaged JPEG" in html
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("0", 1), ("1", 0), ("20%", 1), ("40%", 0), ("x", 2), ("101%", 2), ("-1", 2)],
+)
+def test_more_failures_than_allowed_stop_the_run(
+    folder: Path, colours: Path, limit: str, code: int
+):
+    output = folder.parent / "out.csv"
+    arguments = ["--batch", folder, "--model", colours, "--output", output]
+    run = infer(*arguments, "--max-failures", limit)
+
+    assert run.returncode == code
+    if code == 1:
+        assert run.stderr.startswith("error: 1 of ")
+        assert len(rows_of(output)) >= 2
+        assert infer(*arguments, "--resume").returncode == 3
+        assert len(rows_of(output)) == 3
+
+
+def test_a_limit_on_pixels_may_be_moved(folder: Path, colours: Path):
+    run = infer(folder / "a.png", "--model", colours, "--max-pixels", 899)
+
+    assert run.returncode == 3
+    assert "900 pixels in memory, the limit is 899" in run.stdout
+
+
+def test_all_files_have_a_row_when_asked_for(folder: Path, colours: Path):
+    output = folder.parent / "out.csv"
+    infer("--batch", folder, "--model", colours, "--output", output, "--all-files")
+
+    errors = {Path(row["path"]).name: row["error"] for row in rows_of(output)}
+    assert errors == {
+        ".hidden.png": "empty",
+        "a.png": "",
+        "b.jpg": "corrupt",
+        "c.jpg": "",
+        "notes.txt": "unsupported",
+    }
+
+
+def test_paths_come_from_standard_input_and_members_from_an_archive(folder: Path, colours: Path):
+    listed = subprocess.run(
+        [COMMAND, "-", "--model", str(colours), "--output", "-"],
+        input=f"{folder}/c.jpg\n{folder}/a.png\n",
+        capture_output=True,
+        text=True,
+    )
+    with tarfile.open(folder.parent / "shard.tar", "w") as archive:
+        archive.add(folder, "x")
+    members = infer(folder.parent / "shard.tar", "--model", colours, "--output", "-")
+
+    assert [row["label"] for row in csv.DictReader(listed.stdout.splitlines())] == ["blue", "red"]
+    paths = [row["path"] for row in csv.DictReader(members.stdout.splitlines())]
+    assert sorted(paths) == [
+        f"{folder.parent}/shard.tar/x/{n}" for n in ("a.png", "b.jpg", "c.jpg")
+    ]
+
+
+def test_a_run_goes_on_only_as_it_was_begun(folder: Path, colours: Path):
+    output = folder.parent / "out.csv"
+    arguments = ["--batch", folder, "--model", colours, "--output", output]
+    infer(*arguments)
+    whole = output.read_bytes()
+    other = infer(*arguments, "--resume", "--abstain", 0.5)
+    (folder / "a.png").rename(folder / "aa.png")
+    moved = infer(*arguments, "--resume", "--batch-size", 1)
+
+    assert other.returncode == 1
+    assert "was begun otherwise (abstain was 0.0 and is 0.5)" in other.stderr
+    assert moved.returncode == 1
+    assert output.read_bytes() == whole
+
+
+def test_inputs_that_changed_are_not_taken_for_the_old_ones(folder: Path, colours: Path):
+    output = folder.parent / "out.csv"
+    arguments = ["--batch", folder, "--model", colours, "--output", output, "--batch-size", 1]
+    infer(*arguments)
+    whole = output.read_bytes()
+    (folder / "a.png").rename(folder / "aa.png")
+    run = infer(*arguments, "--resume")
+
+    assert run.returncode == 1
+    assert f"row 1 is {folder}/a.png, the input has {folder}/aa.png" in run.stderr
+    assert output.read_bytes() == whole
+
+
+def test_a_model_is_pinned_by_its_digest(folder: Path, colours: Path):
+    digest = hashlib.sha256(colours.read_bytes()).hexdigest()
+    right = infer(folder / "a.png", "--model", colours, "--model-sha256", digest)
+    wrong = infer(folder / "a.png", "--model", colours, "--model-sha256", "0" * 64)
+
+    assert right.returncode == 0
+    assert wrong.returncode == 1
+    assert f"its sha256 is {digest}" in wrong.stderr
+
+
+def test_the_self_test_replays_what_the_model_carries(colours: Path):
+    embedded, without = infer("--self-test"), infer("--self-test", "--model", colours)
+
+    assert embedded.returncode == 0
+    assert embedded.stdout.splitlines()[-1].startswith("passed: at most 0.0")
+    assert without.returncode == 1
+    assert "carries no pictures to replay" in without.stderr
+
+
+def test_the_doctor_speaks_to_people_and_to_machines():
+    text, as_json = infer("--doctor"), infer("--doctor", "--json")
+    record = json.loads(as_json.stdout)
+
+    assert text.returncode == as_json.returncode == 0
+    assert record["providers"]["cpu"]["started"] == "CPUExecutionProvider"
+    assert record["problems"] == []
+    assert record["model"]["sha256"] in text.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a.png", "--resume"],
+        ["a.png", "--batch-size", "0"],
+        ["a.png", "--abstain", "1.5"],
+        ["--batch", ""],
+        ["a.png", "--output", "o.csv", "--resume", "--report", "r.html"],
+    ],
+    ids=str,
+)
+def test_options_that_do_not_go_together_are_wrong_usage(arguments: list[str]):
+    assert infer(*arguments).returncode == 2
+
+
+def test_every_option_says_what_it_does():
+    text = " ".join(infer("--help").stdout.split())
+
+    for code in ("0 every input", "1 stopped", "2 wrong usage", "3 finished", "130 and 143"):
+        assert code in text

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +15,10 @@ HAS_CUDA_BUILD = "CUDAExecutionProvider" in PROVIDERS
 
 
 def without_spec(model: Path, folder: Path) -> Path:
-    """Copy a model with its spec's key changed, in place, so that every length stays right."""
+    """Copy a model with the keys of its spec and digest changed: every length stays right."""
     path = folder / "plain.onnx"
-    path.write_bytes(model.read_bytes().replace(b"gclf.spec", b"gclf.spoc"))
+    content = model.read_bytes().replace(b"gclf.spec", b"gclf.spoc")
+    path.write_bytes(content.replace(b"gclf.digest", b"gclf.digost"))
     return path
 
 
@@ -100,3 +103,32 @@ def test_cpus_are_those_this_process_may_use():
     finally:
         os.sched_setaffinity(0, mask)
     assert 1 <= available_cpus() <= len(mask)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("leave", ["os._exit(code)", "sys.exit(code)"])
+def test_a_forked_child_gets_an_error_and_leaves_at_once(colours: Path, leave: str):
+    """Destroying an inherited session hangs: the child must neither use nor destroy it."""
+    program = f"""
+import os, sys, warnings
+import numpy as np
+from gclf_runtime import Classifier, ProviderError
+warnings.simplefilter("ignore")
+pixels = np.zeros((1, 16, 16, 3), np.uint8)
+classifier = Classifier({str(colours)!r}, device="cpu")
+classifier.predict(pixels)
+child = os.fork()
+if child == 0:
+    try:
+        classifier.predict(pixels)
+        code = 7
+    except ProviderError as error:
+        code = 5 if "before this process was forked" in str(error) else 6
+    {leave}
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert run.stdout.split() == ["5"]

@@ -51,7 +51,7 @@ def test_the_embedded_model_is_as_good_as_it_says(shared: Path):
     paths = sorted((shared / "data" / "faces" / "val").rglob("*.jpg"))
     results = classifier.predict_files(paths)
     right = sum(
-        bool(result.prediction) and result.prediction.label == result.path.parent.name
+        bool(result.prediction) and result.prediction.label == Path(result.path).parent.name
         for result in results
     )
 

@@ -1,0 +1,258 @@
+"""The file of rows: appended to as answers come, whole rows only, and able to go on.
+
+Beside `rows.csv` lies `rows.csv.run.json`, which says what makes the rows (the model's digest, the
+options, the versions). A run that was stopped, by whatever, goes on with `resume=True`: rows that
+are whole are kept, in whole batches, so that the finished file has the bytes of an undisturbed
+run. Rows for Parquet, which cannot be appended to, are kept as JSON lines until the run is over.
+"""
+
+import contextlib
+import json
+import os
+import stat
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from gclf_runtime.classifier import FileResult
+from gclf_runtime.errors import OutputError
+from gclf_runtime.parquet import require_pyarrow, write_parquet
+from gclf_runtime.sinks import Columns, CsvCodec, JsonLinesCodec, Row, RowCodec, RowFormat
+
+STDOUT = "-"
+_SECONDS_HELD = 0.2  # a row waits no longer than this, or than
+_ROWS_HELD = 64
+
+
+class RowFile:
+    """Rows on disk. A row is there whole or not at all, whatever happens.
+
+    Args:
+        path: The file of rows; `-` is standard output. What is no regular file is written to, and
+            that is all.
+        codec: The form of the rows.
+        settings: What makes the rows; a run resumes only where they are equal.
+        resume: Go on where an earlier run of the same settings stopped.
+        batch_size: Rows are kept in multiples of this: a batch is answered again as a whole.
+
+    Raises:
+        OutputError: The file cannot be written, or not be resumed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        codec: RowCodec,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        batch_size: int = 1,
+    ) -> None:
+        self.path = path
+        self._codec, self._batch_size = codec, batch_size
+        self._held: list[bytes] = []
+        self._flushed_at = 0.0
+        with self._explained():
+            self._descriptor = _open(path)
+            status = os.fstat(self._descriptor)
+            self._is_file = stat.S_ISREG(status.st_mode) and str(path) != STDOUT
+            self._end = status.st_size if self._is_file else 0
+            self.is_resumed = resume and self._end > 0
+            if self.is_resumed:
+                _require_same(path, record_of(path), settings)
+            else:
+                self._begin(settings)
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        """Empty the file, then say what makes its rows: in this order nothing is ever mixed."""
+        if self._is_file:
+            os.ftruncate(self._descriptor, 0)
+            self._end = 0
+            _replace(record_of(self.path), json.dumps(settings, indent=1) + "\n")
+        self._append(self._codec.header())
+
+    def old_rows(self) -> Iterator[Row]:
+        """Read the rows of the run that is resumed; afterwards the file ends behind the last.
+
+        Yields:
+            The rows that are kept: whole batches of whole rows.
+        """
+        kept_end, rows = 0, list[Row]()
+        with self._explained():
+            with self.path.open("rb") as file:
+                for row in self._codec.decode(file):
+                    rows.append(row)
+                    if len(rows) == self._batch_size:
+                        kept_end = row.end
+                        yield from rows
+                        rows.clear()
+            os.ftruncate(self._descriptor, kept_end)
+            self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+            if not kept_end:
+                self._append(self._codec.header())
+
+    def write(self, result: FileResult) -> None:
+        """Add a row; it is on disk within a fraction of a second."""
+        self._held.append(self._codec.encode(result))
+        if len(self._held) >= _ROWS_HELD or time.monotonic() - self._flushed_at > _SECONDS_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that are held."""
+        held, self._held = self._held, []
+        self._flushed_at = time.monotonic()
+        with self._explained():
+            self._append(b"".join(held))
+
+    def stop(self) -> None:
+        """End the file behind its last whole row, from a signal handler if need be."""
+        with contextlib.suppress(OSError):
+            if self._is_file:
+                os.ftruncate(self._descriptor, self._end)
+            held, self._held = self._held, []
+            self._append(b"".join(held))
+
+    def __enter__(self) -> "RowFile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.close()
+
+    def finish(self) -> None:
+        """Close a file that has all its rows."""
+        self.close()
+
+    def close(self) -> None:
+        """Write what is held and make it last."""
+        self.flush()
+        with self._explained():
+            if self._is_file:
+                os.fsync(self._descriptor)
+            os.close(self._descriptor)
+
+    def _append(self, data: bytes) -> None:
+        """Write at the end; what a full disk cuts off is taken back."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:
+            if self._is_file:
+                os.ftruncate(self._descriptor, self._end)
+            raise
+        self._end += len(data)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, OutputError):
+                raise
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"{self.path} cannot be written ({reason}). Make room or name another --output; "
+                "rows that are there stay, and --resume goes on behind them"
+            ) from error
+
+
+class ParquetFile(RowFile):
+    """Rows for a Parquet file, as JSON lines beside it until all are there.
+
+    Args:
+        output: The Parquet file.
+        columns: What the rows say.
+        settings: As of RowFile, as are the options.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        columns: Columns,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        batch_size: int = 1,
+    ) -> None:
+        require_pyarrow()
+        self._output, self._columns, self._settings = output, columns, settings
+        super().__init__(
+            output.with_name(f"{output.name}.rows.jsonl"),
+            JsonLinesCodec(columns),
+            settings,
+            resume=resume,
+            batch_size=batch_size,
+        )
+
+    def finish(self) -> None:
+        """Make the Parquet file and remove the lines."""
+        self.close()
+        write_parquet(self.path, self._output, self._columns, self._settings)
+        with self._explained():
+            self.path.unlink()
+            record_of(self.path).unlink()
+
+
+def open_rows(
+    output: Path,
+    row_format: RowFormat,
+    columns: Columns,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool = False,
+    batch_size: int = 1,
+) -> RowFile:
+    """Open a file of rows of any form; see RowFile."""
+    options: dict[str, Any] = {"resume": resume, "batch_size": batch_size}
+    if row_format == "parquet":
+        return ParquetFile(output, columns, settings, **options)
+    codec = CsvCodec(columns) if row_format == "csv" else JsonLinesCodec(columns)
+    return RowFile(output, codec, settings, **options)
+
+
+def record_of(path: Path) -> Path:
+    """Name the file beside the rows that says what makes them."""
+    return path.with_name(f"{path.name}.run.json")
+
+
+def _open(path: Path) -> int:
+    if str(path) == STDOUT:
+        return os.dup(1)
+    is_device = path.exists() and not path.is_file()
+    return os.open(path, os.O_WRONLY if is_device else os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _require_same(path: Path, record: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        earlier: object = json.loads(record.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        earlier = None
+    if not isinstance(earlier, dict):
+        raise OutputError(
+            f"{path} cannot be resumed: {record.name}, which says what made its rows, is not "
+            "beside it. Leave out --resume to begin anew"
+        )
+    earlier = cast(dict[str, Any], earlier)
+    names = [name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)]
+    if names:
+        changes = "; ".join(
+            f"{name} was {earlier.get(name)!r} and is {settings.get(name)!r}" for name in names
+        )
+        raise OutputError(
+            f"{path} was begun otherwise ({changes}). Go on as it was begun, or leave out --resume "
+            "to begin anew"
+        )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""Rows of JSON lines to a Parquet file, in bounded memory; needs pyarrow."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gclf_runtime.errors import OutputError
+from gclf_runtime.sinks import Columns
+
+_ROWS_PER_GROUP = 65_536
+SETTINGS_KEY = "gclf.run"
+
+
+def require_pyarrow() -> Any:
+    """Import pyarrow.parquet, which the extra `parquet` brings.
+
+    Raises:
+        OutputError: It is not installed.
+    """
+    try:
+        return import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise OutputError(
+            f"Parquet needs pyarrow ({error}). Install it: pip install 'gclf-runtime[parquet]', "
+            "or write .csv or .jsonl"
+        ) from error
+
+
+def write_parquet(rows: Path, output: Path, columns: Columns, settings: Mapping[str, Any]) -> None:
+    """Write complete JSON lines as a Parquet file with the columns of CSV.
+
+    Args:
+        rows: The JSON lines.
+        output: The file to write; it is replaced whole.
+        columns: What the rows say.
+        settings: What made them; kept in the file's metadata under `gclf.run`.
+
+    Raises:
+        OutputError: pyarrow is missing, or the file cannot be written.
+    """
+    parquet = require_pyarrow()
+    arrow: Any = import_module("pyarrow")
+    names = columns.label_names
+    fields = [("path", arrow.string()), ("label", arrow.string()), ("probability", arrow.float64())]
+    fields += [("error", arrow.string()), ("message", arrow.string())]
+    if columns.top_k is None:
+        fields += [(f"p:{name}", arrow.float64()) for name in names]
+    else:
+        for n in range(1, min(columns.top_k, len(names)) + 1):
+            fields += [(f"label_{n}", arrow.string()), (f"probability_{n}", arrow.float64())]
+    if columns.logits:
+        fields += [(f"z:{name}", arrow.float64()) for name in names]
+    schema = arrow.schema(fields, metadata={SETTINGS_KEY: json.dumps(settings)})
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        with (
+            rows.open("rb") as lines,
+            parquet.ParquetWriter(str(partial), schema) as writer,
+        ):
+            records = _records(lines, columns)
+            while group := list(islice(records, _ROWS_PER_GROUP)):
+                writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+        partial.replace(output)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{output} cannot be written ({reason}). Make room, then add --resume: "
+            f"the rows are in {rows}"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _records(lines: Iterator[bytes], columns: Columns) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        row: dict[str, Any] = json.loads(line)
+        probabilities: dict[str, float] = row.pop("probabilities") or {}
+        logits: dict[str, float] = row.pop("logits", None) or {}
+        # Parquet holds UTF-8 only: a byte that is not is written out.
+        row["path"] = row["path"].encode("utf-8", "backslashreplace").decode()
+        if columns.top_k is None:
+            row |= {f"p:{name}": p for name, p in probabilities.items()}
+        else:
+            for n, (name, p) in enumerate(probabilities.items(), start=1):
+                row |= {f"label_{n}": name, f"probability_{n}": p}
+        yield row | {f"z:{name}": z for name, z in logits.items()}

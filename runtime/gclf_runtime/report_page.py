@@ -1,0 +1,405 @@
+"""The page of a report: what was collected, as HTML that loads nothing and trusts no name.
+
+Axes: h height, w width, c channels (RGB).
+"""
+
+import base64
+import heapq
+import io
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+PATH_CHARS, _NAME_CHARS = 300, 80
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture to show: its path, its best classes, and what the model saw."""
+
+    path: str
+    top: list[tuple[str, float]]
+    pixels_hwc: NDArray[np.uint8] | None
+
+
+Entry = tuple[float, int, Picture]
+
+
+@dataclass(slots=True)
+class Group:
+    """What is kept of one answer.
+
+    Attributes:
+        label: The answer.
+        legend: What the histogram calls it.
+        color: A class of the style sheet.
+        bins: Counts by confidence.
+        confidence_sum: Of all answers.
+        heap: Pictures by (-probability, -order of arrival): the first to leave is the most
+            confident, among equals the latest.
+    """
+
+    label: str
+    legend: str
+    color: str
+    bins: list[int]
+    confidence_sum: float = 0.0
+    heap: list[Entry] = field(default_factory=list[Entry])
+
+    @property
+    def count(self) -> int:
+        """All answers of the group."""
+        return sum(self.bins)
+
+    def shrink(self, limit: int) -> None:
+        """Drop the most confident pictures beyond a limit."""
+        while len(self.heap) > limit:
+            heapq.heappop(self.heap)
+
+
+def render(
+    groups: list[Group],
+    silent: list[str],
+    edges: list[float],
+    kinds: Counter[str],
+    failures: list[tuple[str, str, str]],
+    facts: Mapping[str, str],
+) -> str:
+    """Write the page.
+
+    Args:
+        groups: The answers that were given, in the order to show them.
+        silent: Classes that no picture was answered.
+        edges: Of the bins of confidence, in percent.
+        kinds: Failures by kind, all of them.
+        failures: Path, kind and reason of those to list.
+        facts: What to say of the run, by name.
+    """
+    files = sum(group.count for group in groups) + kinds.total()
+    parts = [
+        _heading(files, groups, kinds.total()),
+        _facts(facts),
+        _answers(groups, silent) if groups else '<p class="note">No picture was answered.</p>',
+        _confidence(edges, groups) if groups else "",
+        _gallery(groups) if groups else "",
+        _failures(kinds, failures) if kinds else "",
+    ]
+    return _page("\n".join(part for part in parts if part))
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut the middle out of a long text: both ends of a path tell more."""
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 :]}"
+
+
+def _text(text: str, limit: int = PATH_CHARS) -> str:
+    """Make any text safe in HTML and encodable: what cannot be seen is written as its escape."""
+    shown = (
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in shorten(text, limit)
+    )
+    return escape("".join(shown))
+
+
+def _name(text: str) -> str:
+    return f"<bdi>{_text(text, _NAME_CHARS)}</bdi>"
+
+
+def _heading(files: int, groups: list[Group], failed: int) -> str:
+    answered = sum(group.count for group in groups if group.color != "other")
+    tiles = [("files", f"{files:,}"), ("answered", f"{answered:,}")]
+    tiles += [
+        (_name(group.label), f"{group.count:,}") for group in groups if group.color == "other"
+    ]
+    tiles.append(("could not be read", f"{failed:,}"))
+    if groups:
+        mean = sum(group.confidence_sum for group in groups) / sum(group.count for group in groups)
+        tiles.append(("mean confidence", f"{mean:.1%}"))
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles)
+    return f'<h1>Classification report</h1>\n<dl class="tiles">{items}</dl>'
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{_name(name)}</th><td><bdi>{_text(value)}</bdi></td></tr>\n'
+        for name, value in facts.items()
+    )
+    return f'<h2>This run</h2>\n<table class="facts"><tbody>{rows}</tbody></table>' if rows else ""
+
+
+def _table(style: str, columns: Iterable[str], rows: Iterable[str]) -> str:
+    heads = "".join(f'<th scope="col">{name}</th>' if name else "<td></td>" for name in columns)
+    return (
+        f'<table class="{style}"><thead><tr>{heads}</tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _answers(groups: list[Group], silent: list[str]) -> str:
+    total, most = sum(group.count for group in groups), groups[0].count
+    rows = (
+        f'<tr><th scope="row" class="named"><span class="swatch {group.color}"></span>'
+        f'<a href="#class-{index}">{_name(group.label)}</a></th>'
+        f"<td>{group.count:,}</td><td>{group.count / total:.1%}</td>"
+        f"<td>{group.confidence_sum / group.count:.1%}</td>"
+        f'<td class="share {group.color}" aria-hidden="true"><svg width="100%" height="10">'
+        f'<rect width="{group.count / most:.2%}" height="10" rx="2"/></svg></td></tr>\n'
+        for index, group in enumerate(groups)
+    )
+    table = _table("numbers", ("class", "pictures", "share", "mean confidence", ""), rows)
+    missing = f'\n<p class="note">No picture was answered {_text(", ".join(silent))}.</p>'
+    return f"<h2>Answers</h2>\n{table}{missing if silent else ''}"
+
+
+def _confidence(edges: list[float], groups: list[Group]) -> str:
+    series: dict[tuple[str, str], list[int]] = {}
+    for group in groups:
+        sums = series.get((group.legend, group.color), [0] * len(group.bins))
+        bins = [a + b for a, b in zip(sums, group.bins, strict=True)]
+        series[group.legend, group.color] = bins
+    legend = "".join(
+        f'<li><span class="swatch {color}"></span>{_name(name)}</li>' for name, color in series
+    )
+    return (
+        '<section class="chart">\n<h2>Confidence</h2>\n'
+        '<p class="note">Pictures by the probability of their answer.</p>\n'
+        f'<ul class="legend">{legend}</ul>\n{_histogram(edges, series)}</section>'
+    )
+
+
+def _histogram(edges: list[float], series: Mapping[tuple[str, str], list[int]]) -> str:
+    """Draw stacked bars; x and y are in percent, so that text keeps its size on a phone."""
+    totals = [sum(counts) for counts in zip(*series.values(), strict=True)]
+    step = _round_step(max(totals) / 5)
+    top = step * -(-max(totals) // step)
+    grid = "".join(
+        f'<line x2="100%" y1="{y:.2f}%" y2="{y:.2f}%"/>'
+        f'<text x="-8" y="{y:.2f}%" dy=".35em" text-anchor="end">{count:,}</text>'
+        for count in range(0, top + 1, step)
+        for y in [100 - 100 * count / top]
+    )
+    ticks = {edges[0], *(t for t in range(0, 101, 10 if edges[0] >= 50 else 20) if t > edges[0])}
+    axis = "".join(
+        f'<text x="{100 * (tick - edges[0]) / (100 - edges[0]):.2f}%" y="100%" dy="1.6em" '
+        f'text-anchor="middle">{tick:g}%</text>'
+        for tick in sorted(ticks)
+    )
+    bars = "".join(_bar(index, edges, series, top) for index, n in enumerate(totals) if n)
+    pairs = zip(itertools.pairwise(edges), totals, strict=True)
+    spoken = ", ".join(f"{low:g} to {high:g}%: {n:,}" for (low, high), n in pairs if n)
+    return (
+        f'<svg class="histogram" role="img" aria-label="Pictures by confidence. {spoken}">\n'
+        f"{grid}\n{axis}\n{bars}"
+        '<text x="100%" y="100%" dy="3.2em" text-anchor="end">probability of the answer</text>'
+        '<text y="0" dy="-1em">pictures</text></svg>'
+    )
+
+
+def _round_step(least: float) -> int:
+    """Return the smallest 1, 2 or 5 times a power of ten that is not below `least`."""
+    steps = (digit * 10**power for power in itertools.count() for digit in (1, 2, 5))
+    return next(step for step in steps if step >= least)
+
+
+def _bar(
+    index: int, edges: list[float], series: Mapping[tuple[str, str], list[int]], top: int
+) -> str:
+    """Draw the stack of one bin; its numbers show while the pointer is on it."""
+    width, y, rectangles = 100 / (len(edges) - 1), 100.0, ""
+    for (_, color), bins in series.items():
+        height = 100 * bins[index] / top
+        y -= height
+        rectangles += (
+            f'<rect class="{color}" x="{(index + 0.08) * width:.3f}%" y="{y:.3f}%" '
+            f'width="{0.84 * width:.3f}%" height="{height:.3f}%"/>'
+        )
+    total = f"{sum(bins[index] for bins in series.values()):,}"
+    parts = (f"{_text(name, _NAME_CHARS)} {bins[index]:,}" for (name, _), bins in series.items())
+    return (
+        f"<g><title>{edges[index]:g} to {edges[index + 1]:g}%: {total} ({', '.join(parts)})</title>"
+        f'<rect class="hover" x="{index * width:.3f}%" width="{width:.3f}%" height="100%"/>'
+        f'{rectangles}<text class="count" x="{(index + 0.5) * width:.3f}%" y="{y:.3f}%" dy="-.4em" '
+        f'text-anchor="middle">{total}</text></g>\n'
+    )
+
+
+def _gallery(groups: list[Group]) -> str:
+    pictures = (entry[2].pixels_hwc for group in groups for entry in group.heap)
+    height, width = next((p.shape[:2] for p in pictures if p is not None), (64, 64))
+    scale = max(1, round(128 / max(height, width)))
+    sections = "".join(
+        f'<section id="class-{index}">\n'
+        f"<h3>{_name(group.label)} <small>{_shown(group)}</small></h3>\n"
+        f'<div class="gallery">\n{_figures(group)}</div></section>\n'
+        for index, group in enumerate(groups)
+    )
+    return (
+        f'<div style="--picture: {width * scale}px">\n<h2>What the model saw</h2>\n'
+        f'<p class="note">The exact {width}×{height} pixels it was given, enlarged; the least '
+        f"confident first, each with its two most probable classes.</p>\n{sections}</div>"
+    )
+
+
+def _shown(group: Group) -> str:
+    kept, count = len(group.heap), group.count
+    if kept < count:
+        return f"the {kept:,} least confident of {count:,}" if kept else f"none of {count:,} shown"
+    return f"all {count:,}"
+
+
+def _figures(group: Group) -> str:
+    ordered = sorted(group.heap, key=lambda entry: entry[:2], reverse=True)
+    return "".join(_figure(picture) for _, _, picture in ordered)
+
+
+def _figure(picture: Picture) -> str:
+    name = os.path.basename(picture.path) or picture.path
+    guesses = "".join(
+        f'<span class="guess">{_name(label)}<b>{probability:.1%}</b></span>'
+        for label, probability in picture.top
+    )
+    return (
+        f"<figure>{_image(picture.pixels_hwc, name)}<figcaption>{guesses}"
+        f'<bdi title="{_text(picture.path)}">{_text(name, _NAME_CHARS)}</bdi>'
+        "</figcaption></figure>\n"
+    )
+
+
+def _image(pixels_hwc: NDArray[np.uint8] | None, name: str) -> str:
+    if pixels_hwc is None:
+        return '<div class="blank">pixels not kept</div>'
+    file = io.BytesIO()
+    Image.fromarray(pixels_hwc).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    height, width, _ = pixels_hwc.shape
+    alt = f"what the model saw of {_text(name, _NAME_CHARS)}"
+    return f'<img width="{width}" height="{height}" alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def _failures(kinds: Counter[str], failures: list[tuple[str, str, str]]) -> str:
+    counts = (
+        f'<tr><th scope="row">{_text(kind)}</th><td>{count:,}</td></tr>\n'
+        for kind, count in kinds.most_common()
+    )
+    rows = (
+        f'<tr><td class="path"><bdi>{_text(path)}</bdi></td><td class="kind">{_text(kind)}</td>'
+        f"<td><bdi>{_text(reason)}</bdi></td></tr>\n"
+        for path, kind, reason in failures
+    )
+    total, listed = kinds.total(), len(failures)
+    cut = f"<small>the first {listed:,} of {total:,} listed</small>" if listed < total else ""
+    return (
+        f'<h2 id="failures">Could not be read {cut}</h2>\n'
+        f"{_table('numbers', ('kind', 'files'), counts)}\n"
+        + (_table("failures", ("file", "kind", "reason"), rows) if failures else "")
+    )
+
+
+def _page(body: str) -> str:
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>Classification report</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<footer>Made by gclf-infer. This page holds its pictures and loads nothing.</footer>
+</body>
+</html>
+"""
+
+
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+_STYLE = """
+:root { --ink: #1f2933; --soft: #5a6772; --line: #d5dbe1; --faint: #f3f5f7; --paper: #fff;
+  --link: #1f6390; --0: #2e7ea8; --1: #c9821b; --2: #3b9c5a; --3: #c4513d; --4: #8064a8;
+  --5: #2a9d94; --other: #848f9a }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e3e8ed; --soft: #9aa7b3; --line: #333d47; --faint: #1c232a; --paper: #14191e;
+    --link: #7dbbe0; --0: #4c9dc9; --1: #d99a3c; --2: #55b375; --3: #da6f5b; --4: #a188cc;
+    --5: #43b8ae; --other: #7d8893 } }
+.series0 { color: var(--0) } .series1 { color: var(--1) } .series2 { color: var(--2) }
+.series3 { color: var(--3) } .series4 { color: var(--4) } .series5 { color: var(--5) }
+.other { color: var(--other) } rect { fill: currentcolor }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 3rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact }
+h1 { margin: 0 0 1.25rem; font-size: 1.75rem; line-height: 1.2 }
+h2 { margin: 2.75rem 0 .75rem; font-size: 1.25rem }
+h3 { margin: 2rem 0 .75rem; font-size: 1rem }
+small, .note, footer { color: var(--soft); font-size: .875rem; font-weight: normal }
+small { margin-left: .4em } .note { margin: .5rem 0 }
+a { color: var(--link) } a bdi { text-decoration: underline }
+bdi { display: inline-block; max-width: 100%; overflow: hidden; vertical-align: bottom }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem;
+  margin: 0 }
+.tiles div { padding: .75rem 1rem; border-radius: 8px; background: var(--faint) }
+dt { color: var(--soft); font-size: .875rem }
+dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums }
+table + table { margin-top: 2rem }
+th, td { padding: .4rem 1rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; font-weight: normal; white-space: pre-wrap }
+thead th, .facts th { color: var(--soft); font-size: .875rem; overflow-wrap: normal }
+.facts th { min-width: 7rem } .failures { width: 100% } .failures .path { width: 40% }
+.failures .kind { white-space: nowrap }
+.numbers td, .numbers thead th + th { text-align: right } .numbers td { white-space: nowrap }
+.numbers .share { width: 13rem; vertical-align: middle; text-align: left }
+.named { position: relative; padding-left: 1.25em } .named bdi { min-width: 4.5rem }
+.named .swatch { position: absolute; left: 0; top: .85em }
+.swatch { display: inline-block; width: .7em; height: .7em; margin-right: .5em; border-radius: 2px;
+  background: currentcolor }
+.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .5rem 0 0; padding: 0;
+  list-style: none; font-size: .875rem }
+.histogram { display: block; width: calc(100% - 4.5rem); height: 15rem;
+  margin: 2.25rem 1rem 0 3.5rem; overflow: visible; font-size: .75rem; fill: var(--soft) }
+.chart { padding-bottom: 3rem }
+.histogram line { stroke: var(--line) } .histogram .count { fill: var(--ink) }
+.hover { opacity: 0 } g:hover > .hover { color: var(--line); opacity: .5 }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, min(var(--picture), 100%));
+  gap: 1.25rem 1rem; justify-content: space-between }
+figure { margin: 0; min-width: 0; break-inside: avoid }
+img, .blank { display: block; width: 100%; height: auto; border-radius: 4px;
+  background: var(--faint); image-rendering: pixelated }
+.blank { padding: 2.5rem .5rem; text-align: center }
+figcaption, .blank { color: var(--soft); font-size: .8125rem; line-height: 1.35 }
+figcaption { margin-top: .35rem }
+.guess { display: flex; justify-content: space-between; gap: .3em }
+.guess b { font-weight: normal; white-space: nowrap }
+.guess:first-child { color: var(--ink) } .guess:first-child b { font-weight: 600 }
+figcaption bdi { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2;
+  white-space: pre-wrap }
+footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line) }
+@media (max-width: 34rem) {
+  body { padding: 1.25rem 1rem 2rem }
+  .numbers .share, .numbers thead td, .histogram .count { display: none }
+  .gallery { grid-template-columns: repeat(auto-fill, min(calc(var(--picture) * .75), 100%));
+    gap: 1rem .75rem }
+  figcaption { font-size: .75rem }
+  .failures thead { display: none }
+  .failures tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
+  .failures td { display: block; padding: 0; border: 0 } .failures .path { width: auto }
+  .failures td + td { color: var(--soft); font-size: .875rem } }
+@media print {
+  body { max-width: none; padding: 0 } h2, h3 { break-after: avoid }
+  .chart, tr { break-inside: avoid } figcaption { font-size: .75rem }
+  .gallery { grid-template-columns: repeat(auto-fill, calc(var(--picture) * .75)) } }
+"""
