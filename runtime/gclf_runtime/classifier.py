@@ -141,6 +141,11 @@ class Classifier:
         return self._session.batch_size
 
     @property
+    def onnxruntime_version(self) -> str:
+        """Version of the onnxruntime that runs the model."""
+        return self._session.onnxruntime_version
+
+    @property
     def sha256(self) -> str:
         """Digest of the model file, in hexadecimal."""
         return self._session.sha256

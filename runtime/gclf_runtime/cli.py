@@ -283,7 +283,9 @@ def infer(
         rows = None
         if output and row_format:
             settings = _settings(classifier, columns, row_format, all_files, max_pixels)
-            rows = open_rows(output, row_format, columns, settings, resume=resume, batch_size=size)
+            rows = open_rows(
+                output, row_format, columns, settings, resume=resume, batch_size=chosen_size
+            )
             _interrupt.rows = stack.enter_context(rows)
             if rows.is_resumed:
                 skip_finished(items, rows, tally)
@@ -345,7 +347,10 @@ def _settings(
         "abstain": columns.abstain,
         "all_files": all_files,
         "max_pixels": max_pixels,
-        "versions": {name: version(name) for name in ("gclf-runtime", "numpy", "pillow")},
+        "versions": {
+            "onnxruntime": classifier.onnxruntime_version,
+            **{name: version(name) for name in ("gclf-runtime", "numpy", "pillow")},
+        },
     }
 
 

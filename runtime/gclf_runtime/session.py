@@ -92,6 +92,7 @@ class OnnxSession:
         self.metadata: Mapping[str, str] = read_model(data, self._name).metadata
         ort = _import_onnxruntime()
         self._session = _open(ort, data, self._name, device)
+        self.onnxruntime_version: str = ort.__version__
         self.provider: str = self._session.get_providers()[0]
         self.spec: ModelSpec = spec or _spec_of(self.metadata, self._name)
         _check_graph(self._session, self.spec, self._name)

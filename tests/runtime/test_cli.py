@@ -338,6 +338,20 @@ def test_a_run_goes_on_only_as_it_was_begun(folder: Path, colours: Path):
     assert output.read_bytes() == whole
 
 
+def test_a_resumed_run_keeps_the_rows_that_are_there(folder: Path, colours: Path):
+    output = folder.parent / "out.csv"
+    arguments = ["--batch", folder, "--model", colours, "--output", output, "--batch-size", 1]
+    infer(*arguments)
+    whole = output.read_bytes()
+    output.write_bytes(whole[:-5])
+    run = infer(*arguments, "--resume")
+
+    assert run.returncode == 3
+    assert "2 rows were there already" in run.stderr
+    assert "3 files: 1 blue, 1 red" in run.stderr
+    assert output.read_bytes() == whole
+
+
 def test_inputs_that_changed_are_not_taken_for_the_old_ones(folder: Path, colours: Path):
     output = folder.parent / "out.csv"
     arguments = ["--batch", folder, "--model", colours, "--output", output, "--batch-size", 1]
