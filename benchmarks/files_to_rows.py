@@ -30,9 +30,9 @@ from PIL import Image
 
 from gclf_runtime import Classifier, images, jpeg
 from gclf_runtime.batch import Tally, run_batch
-from gclf_runtime.output import RowFile
-from gclf_runtime.session import available_cpus
-from gclf_runtime.sinks import Columns, CsvCodec
+from gclf_runtime.cpus import available_cpus
+from gclf_runtime.sinks.files import RowFile
+from gclf_runtime.sinks.rows import Columns, CsvCodec
 from gclf_runtime.sources import Skipped, open_sources
 
 _COMMAND = str(Path(sys.executable).with_name("gclf-infer"))

@@ -15,7 +15,7 @@ ARROWS = {
 
 def imported(package: str) -> set[str]:
     names: set[str] = set()
-    for path in (ROOT / package.removeprefix("gclf_") / package).glob("*.py"):
+    for path in (ROOT / package.removeprefix("gclf_") / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}

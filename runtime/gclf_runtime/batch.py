@@ -1,16 +1,17 @@
 """A batch run: items in, rows and copies and counts out. It neither prints nor parses options."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gclf_runtime.classifier import Classifier, FileResult
+from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import GclfError, OutputError
 from gclf_runtime.items import Item
-from gclf_runtime.output import RowFile
-from gclf_runtime.report import Report
-from gclf_runtime.sinks import Columns
-from gclf_runtime.sorting import Sorter
+from gclf_runtime.results import FileResult
+from gclf_runtime.sinks.files import RowFile
+from gclf_runtime.sinks.report import Report
+from gclf_runtime.sinks.rows import Columns
+from gclf_runtime.sinks.sorting import Sorter
 
 _ROWS_BEFORE_SHARE = 100  # a share of fewer rows says nothing
 
@@ -22,6 +23,7 @@ class Tally:
     labels: Counter[str] = field(default_factory=Counter[str])
     failed: int = 0
     resumed: int = 0
+    unsorted: int = 0
 
     @property
     def rows(self) -> int:
@@ -108,18 +110,10 @@ def run_batch(
         TooManyFailuresError: More failed than `limit` allows; the rows so far are written.
     """
     limit = limit or FailureLimit()
-    ahead: deque[Item] = deque()
-
-    def remembered() -> Iterator[Item]:
-        for item in items:
-            ahead.append(item)
-            yield item
-
-    for result in classifier.predict_items(remembered(), keep_pixels=report is not None):
-        item = ahead.popleft()
+    for item, result in classifier.predict_items(items, keep_pixels=report is not None):
         label = columns.label(result.prediction) if result.prediction else None
         if sorter and label is not None:
-            sorter.place(item, label)
+            tally.unsorted += not sorter.place(item, label)
         if rows:
             rows.write(result)
         if report:

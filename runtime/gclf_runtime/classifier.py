@@ -3,67 +3,23 @@
 Axes: n batch, h height, w width, c channels (RGB), k classes.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gclf_runtime import images
+from gclf_runtime.cpus import available_cpus
 from gclf_runtime.errors import ImageError
 from gclf_runtime.items import Item
-from gclf_runtime.pipeline import run_items
-from gclf_runtime.session import Device, OnnxSession, available_cpus
+from gclf_runtime.pipeline import Outcome, Runner, SessionRunner, run_items
+from gclf_runtime.results import FileResult, Prediction
+from gclf_runtime.session import Device, OnnxSession
 from gclf_runtime.spec import ModelSpec
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """The answer for one picture.
-
-    Attributes:
-        label_names: Class names, in the order of the arrays.
-        probabilities_k: float32 0-1, shape (K,), sum 1.
-        logits_k: float32, shape (K,), before temperature.
-    """
-
-    label_names: tuple[str, ...]
-    probabilities_k: NDArray[np.float32]
-    logits_k: NDArray[np.float32]
-
-    @property
-    def label(self) -> str:
-        """The most probable class."""
-        return self.label_names[int(self.probabilities_k.argmax())]
-
-    @property
-    def probability(self) -> float:
-        """The probability of `label`, 0-1."""
-        return float(self.probabilities_k.max())
-
-    def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the `count` most probable classes with their probabilities, best first."""
-        order = np.argsort(-self.probabilities_k, kind="stable")[:count]
-        return [(self.label_names[i], float(self.probabilities_k[i])) for i in order]
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """What became of one file: exactly one of `prediction` and `error` is set.
-
-    Attributes:
-        path: Its name, as it was given or found.
-        prediction: The answer.
-        error: Why there is none.
-        pixels_hwc: What the model saw, uint8 RGB (height, width, 3), when it was asked for.
-    """
-
-    path: str
-    prediction: Prediction | None
-    error: ImageError | None
-    pixels_hwc: NDArray[np.uint8] | None = None
 
 
 class Classifier:
@@ -73,6 +29,8 @@ class Classifier:
         model: An .onnx file made by gclf-export.
         device: `cpu`, `cuda` (CUDA or a ProviderError), or `auto` (CUDA when it starts).
         threads: Workers of `predict_files`; the CPUs this process may use when None.
+        processes: Worker processes of `predict_files`, on the CPU; they start when a stream turns
+            out long. 0 is none: threads, which share one interpreter, feed some four cores.
         batch_size: Pictures per run of the model; what suits the device when None.
         max_pixels: Refuse a picture that would hold more pixels than this in memory.
         spec: Used in place of the file's own, or of none.
@@ -89,6 +47,7 @@ class Classifier:
         *,
         device: Device = "auto",
         threads: int | None = None,
+        processes: int = 0,
         batch_size: int | None = None,
         max_pixels: int = images.MAX_PIXELS,
         spec: ModelSpec | None = None,
@@ -97,6 +56,9 @@ class Classifier:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if processes < 0:
+            raise ValueError(f"processes must be at least 0, got {processes}")
+        self._model, self._processes = os.path.abspath(model), processes
         self._threads = threads or available_cpus()
         self._max_pixels = max_pixels
         self._session = OnnxSession(
@@ -109,6 +71,7 @@ class Classifier:
         *,
         device: Device = "auto",
         threads: int | None = None,
+        processes: int = 0,
         batch_size: int | None = None,
         max_pixels: int = images.MAX_PIXELS,
         sha256: str | None = None,
@@ -120,6 +83,7 @@ class Classifier:
                 path,
                 device=device,
                 threads=threads,
+                processes=processes,
                 batch_size=batch_size,
                 max_pixels=max_pixels,
                 sha256=sha256,
@@ -211,11 +175,12 @@ class Classifier:
             One result per path, in the order given. A file that cannot be read is a result with
             an `error`; it stops nothing.
         """
-        return self.predict_items(Item(os.fspath(path)) for path in paths)
+        items = (Item(os.fspath(path)) for path in paths)
+        return (result for _, result in self.predict_items(items))
 
     def predict_items(
         self, items: Iterable[Item], *, keep_pixels: bool = False
-    ) -> Iterator[FileResult]:
+    ) -> Iterator[tuple[Item, FileResult]]:
         """Classify what `gclf_runtime.sources.open_sources` finds, as a stream.
 
         Args:
@@ -223,20 +188,41 @@ class Classifier:
             keep_pixels: Set `pixels_hwc` of each result that has an answer.
 
         Yields:
-            One result per item, in order; an item that cannot be read is a result with an `error`.
+            Each item with its result, in order; one that cannot be read has an `error`.
         """
+        with contextlib.ExitStack() as stack:
+            runner, workers = self._runner(stack, keep_pixels)
+            outcomes = run_items(runner, items, workers=workers, batch_size=self.batch_size)
+            yield from self._results(stack.enter_context(contextlib.closing(outcomes)))
+
+    def _runner(self, stack: contextlib.ExitStack, keep_pixels: bool) -> tuple[Runner, int]:
+        """Return what answers chunks, and how many it answers at a time."""
+        options: dict[str, Any] = {"max_pixels": self._max_pixels, "keep_pixels": keep_pixels}
+        runner = SessionRunner(self._session, **options)
+        if not self._processes or self.provider != "CPUExecutionProvider":
+            return runner, self._threads
+        from gclf_runtime.pool import WorkerPool
+
+        pool = WorkerPool(
+            self._model,
+            runner,
+            self.spec,
+            sha256=self.sha256,
+            processes=self._processes,
+            threads=self._threads,
+            options=options,
+        )
+        stack.callback(pool.close)
+        return pool, max(self._processes, self._threads)
+
+    def _results(
+        self, outcomes: Iterable[tuple[Item, Outcome]]
+    ) -> Iterator[tuple[Item, FileResult]]:
         label_names = self.spec.label_names
-        for item, outcome in run_items(
-            self._session,
-            items,
-            workers=self._threads,
-            batch_size=self.batch_size,
-            max_pixels=self._max_pixels,
-            keep_pixels=keep_pixels,
-        ):
+        for item, outcome in outcomes:
             if isinstance(outcome, ImageError):
-                yield FileResult(item.name, None, outcome)
+                yield item, FileResult(item.name, None, outcome)
             else:
                 probabilities_k, logits_k, pixels_hwc = outcome
                 prediction = Prediction(label_names, probabilities_k, logits_k)
-                yield FileResult(item.name, prediction, None, pixels_hwc)
+                yield item, FileResult(item.name, prediction, None, pixels_hwc)

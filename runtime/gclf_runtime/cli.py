@@ -8,30 +8,35 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from gclf_runtime import options
 from gclf_runtime.batch import FailureLimit, Tally, run_batch, skip_finished
 from gclf_runtime.classifier import Classifier
+from gclf_runtime.cpus import available_cpus
 from gclf_runtime.errors import GclfError, ModelError, OutputError, SourceError
 from gclf_runtime.images import MAX_PIXELS
-from gclf_runtime.items import Skipped
-from gclf_runtime.output import STDOUT, RowFile, open_rows
-from gclf_runtime.report import Report
+from gclf_runtime.items import Item, Skipped
 from gclf_runtime.screen import line_of, summary, with_bar
 from gclf_runtime.session import Device
-from gclf_runtime.sinks import UNKNOWN, Columns, RowFormat, format_of
-from gclf_runtime.sorting import Sorter
+from gclf_runtime.sinks.files import STDOUT, RowFile, open_rows, recorded_settings, settings_of
+from gclf_runtime.sinks.report import Report
+from gclf_runtime.sinks.rows import UNKNOWN, Columns, RowFormat, format_of
+from gclf_runtime.sinks.sorting import Sorter
+from gclf_runtime.sinks.whole import written_whole
 from gclf_runtime.sources import find_images, open_sources
 
-T = TypeVar("T")
 _EXIT_FAILED_FILES = 3
+_CPUS_FOR_THREADS = 4
+_TOP_K = 3
 
 _EPILOG = (
     "Exit codes: 0 every input has an answer, or no more failed than --max-failures allows; "
@@ -57,9 +62,7 @@ def main() -> None:
     except GclfError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        # What is still buffered cannot be written either; Python would try once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(f"error: the answers cannot be written ({error.strerror}). Name an --output")
+        sys.exit(f"error: {error}. Check the disk and the rights there")
 
 
 class _Interrupt:
@@ -73,7 +76,8 @@ class _Interrupt:
         line = "stopped"
         if self.rows:
             self.rows.stop()
-            line = f"stopped; {self.rows.path} holds whole rows. Go on with --resume"
+            if str(self.rows.path) != STDOUT:
+                line = f"stopped; {self.rows.path} holds whole rows. Go on with --resume"
         cursor = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else ""
         with contextlib.suppress(OSError):
             os.write(2, f"{cursor}{line}\n".encode(errors="replace"))
@@ -83,149 +87,55 @@ class _Interrupt:
 _interrupt = _Interrupt()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What to make of the inputs; the options of the command, checked."""
+
+    inputs: list[str]
+    columns: Columns
+    skipped: Skipped
+    limit: FailureLimit | None
+    output: Path | None
+    row_format: RowFormat | None
+    resume: bool
+    settings: Mapping[str, Any]
+    all_files: bool
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"gclf-infer {version('gclf-runtime')}")
         raise typer.Exit
 
 
-_ROWS, _PICTURES, _CHECKS = "Rows", "Inputs", "Checks"
-
-
 @app.command(epilog=_EPILOG)
 def infer(
-    sources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="IMAGE",
-            help="Pictures; also folders, globs, .tar and .zip, .parquet, a .txt of paths, URLs, "
-            "and - for paths on standard input.",
-        ),
-    ] = None,
+    sources: options.Sources = None,
     *,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Classify every picture below this folder, or in this source; links are followed.",
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="An .onnx file of gclf-export.", show_default="embedded"),
-    ] = None,
-    model_sha256: Annotated[
-        str | None, typer.Option(metavar="HEX", help="Refuse a model with another digest.")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write one row per input: .csv, .jsonl or .parquet; - is standard output.",
-            rich_help_panel=_ROWS,
-        ),
-    ] = None,
-    row_format: Annotated[
-        RowFormat | None,
-        typer.Option(
-            "--format", help="Form of the rows.", show_default="by suffix", rich_help_panel=_ROWS
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on where a stopped run left --output.", rich_help_panel=_ROWS
-        ),
-    ] = False,
-    top_k: Annotated[
-        int,
-        typer.Option(min=1, help="How many classes to give, best first.", rich_help_panel=_ROWS),
-    ] = 3,
-    probabilities: Annotated[
-        Literal["all", "top"],
-        typer.Option(help="Of all classes, or of the --top-k best.", rich_help_panel=_ROWS),
-    ] = "all",
-    logits: Annotated[
-        bool, typer.Option("--logits", help="Give the logits too.", rich_help_panel=_ROWS)
-    ] = False,
-    abstain: Annotated[
-        float,
-        typer.Option(
-            metavar="P",
-            min=0,
-            max=1,
-            help='Label "unknown" what is less probable than this.',
-            rich_help_panel=_ROWS,
-        ),
-    ] = 0.0,
-    sort_into: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Copy pictures into class folders.", rich_help_panel=_ROWS
-        ),
-    ] = None,
-    link: Annotated[
-        bool,
-        typer.Option("--link", help="With --sort-into: link, not copy.", rich_help_panel=_ROWS),
-    ] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.html", help="Write a page to look at.", rich_help_panel=_ROWS),
-    ] = None,
-    all_files: Annotated[
-        bool,
-        typer.Option(
-            "--all-files",
-            help="A row for hidden files too, and for those that are no pictures.",
-            rich_help_panel=_PICTURES,
-        ),
-    ] = False,
-    image_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of a .parquet source.", rich_help_panel=_PICTURES),
-    ] = None,
-    max_failures: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|P%",
-            help="Stop when more inputs fail.",
-            show_default="any number",
-            rich_help_panel=_PICTURES,
-        ),
-    ] = None,
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Refuse a picture that holds more in memory.", rich_help_panel=_PICTURES
-        ),
-    ] = MAX_PIXELS,
-    device: Annotated[
-        Device, typer.Option(help="cuda: CUDA or an error; auto: CUDA when it starts.")
-    ] = "auto",
-    batch_size: Annotated[
-        str, typer.Option(metavar="N|auto", help="Pictures per run of the model.")
-    ] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Workers.", show_default="the CPUs this process may use"),
-    ] = None,
-    doctor: Annotated[
-        bool,
-        typer.Option(
-            "--doctor", help="Say what a bug report needs, and stop.", rich_help_panel=_CHECKS
-        ),
-    ] = False,
-    self_test: Annotated[
-        bool,
-        typer.Option(
-            "--self-test",
-            help="Replay the pictures and answers that the model carries, and stop.",
-            rich_help_panel=_CHECKS,
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="With --doctor: for machines.", rich_help_panel=_CHECKS)
-    ] = False,
+    batch: options.Batch = None,
+    model: options.Model = None,
+    model_sha256: options.ModelSha256 = None,
+    device: options.Device = "auto",
+    output: options.Output = None,
+    row_format: options.Format = None,
+    resume: options.Resume = False,
+    probabilities: options.Probabilities = "all",
+    top_k: options.TopK = None,
+    logits: options.Logits = False,
+    abstain: options.Abstain = 0.0,
+    sort_into: options.SortInto = None,
+    link: options.Link = False,
+    report: options.ReportFile = None,
+    all_files: options.AllFiles = False,
+    image_column: options.ImageColumn = None,
+    max_failures: options.MaxFailures = None,
+    max_pixels: options.MaxPixels = MAX_PIXELS,
+    batch_size: options.BatchSize = "auto",
+    threads: options.Threads = None,
+    processes: options.Processes = "auto",
+    doctor: options.Doctor = False,
+    as_json: options.AsJson = False,
+    self_test: options.SelfTest = False,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
@@ -238,120 +148,206 @@ def infer(
     if doctor:
         _examine(model, device, as_json=as_json)
         return
-    if not self_test and bool(sources) == (batch is not None):
-        raise typer.BadParameter("name IMAGE... or --batch DIR, one of the two")
-    if batch is not None and not os.path.exists(batch) and "://" not in batch and batch != STDOUT:
-        raise typer.BadParameter(f"nothing at {batch!r}", param_hint="--batch")
-    if resume and (report or output is None):
-        raise typer.BadParameter("goes with --output, and not with --report", param_hint="--resume")
-    inputs = sources or [batch or ""]
-    _refuse_sorting_into_itself(sort_into, inputs)
-    limit, size = _parsed(FailureLimit.parse, max_failures), _parsed(_batch_size, batch_size)
+    in_rows = output is not None
+    inputs = [] if self_test else _inputs(sources, batch)
+    _require(not as_json, "goes with --doctor", "--json")
+    _require(sort_into or not link, "goes with --sort-into", "--link")
+    _require(in_rows or not (resume or logits), "goes with --output", "--resume, --logits")
+    _require(not (resume and report), "shows every picture, so it needs a whole run", "--report")
+    _require(
+        top_k is None or not in_rows or probabilities == "top",
+        "goes with --probabilities top",
+        "--top-k",
+    )
     if output and not row_format:
         row_format = "csv" if str(output) == STDOUT else format_of(output)
-    start = time.perf_counter()
+    _refuse_overwriting(inputs, output, report)
+    _require_folder(report)
+    limit = _failure_limit(max_failures)
     opening: dict[str, Any] = {
         "device": device,
         "threads": threads,
-        "batch_size": size,
+        "processes": _count(processes, "--processes", least=0, auto=_auto_processes()),
+        "batch_size": _count(batch_size, "--batch-size", least=1, auto=_old_batch(output, resume)),
         "max_pixels": max_pixels,
         "sha256": model_sha256,
     }
+    start = time.perf_counter()
     classifier = Classifier(model, **opening) if model else Classifier.default(**opening)
-    chosen_size = classifier.batch_size
     if self_test:
         _replay(classifier)
         return
-    if abstain and UNKNOWN in classifier.spec.label_names:
-        raise typer.BadParameter(f"this model has a class {UNKNOWN!r}", param_hint="--abstain")
+    _require(not abstain or UNKNOWN not in classifier.spec.label_names, "is a class", "--abstain")
+    sorter = Sorter(sort_into, link=link) if sort_into else None
+    _refuse_sorting_into_inputs(sorter, inputs, classifier.spec.label_names)
     columns = Columns(
         label_names=classifier.spec.label_names,
-        top_k=top_k if probabilities == "top" or output is None else None,
+        top_k=(top_k or _TOP_K) if probabilities == "top" or not in_rows else None,
         logits=logits,
         abstain=abstain,
     )
-    skipped, tally = Skipped(), Tally()
-    items = open_sources(inputs, skipped, all_files=all_files, image_column=image_column)
+    sorting = None if sort_into is None else os.path.abspath(sort_into)
+    job = _Job(
+        inputs=inputs,
+        columns=columns,
+        skipped=Skipped(),
+        limit=limit,
+        output=output,
+        row_format=row_format,
+        resume=resume,
+        all_files=all_files,
+        settings=settings_of(
+            classifier,
+            columns,
+            format=row_format,
+            all_files=all_files,
+            image_column=image_column,
+            max_pixels=max_pixels,
+            sort_into=sorting,
+            link=link,
+        ),
+    )
+    page = Report(columns.label_names) if report else None
+    items = open_sources(inputs, job.skipped, all_files=all_files, image_column=image_column)
+    batch_at_start = classifier.batch_size
+    tally = _run(job, classifier, items, sorter, page)
+    seconds = time.perf_counter() - start
+    said = [summary(tally, job.skipped, classifier, batch_at_start, seconds)]
+    if page and report:
+        _write_report(page, report, classifier, tally, seconds)
+        said.append(f"report: {report}")
+    if output and str(output) != STDOUT:
+        said.append(f"rows: {output}")
+    typer.echo("\n".join(said), err=True)
+    if job.skipped.unreadable_folders or tally.unsorted or (tally.failed and limit is None):
+        raise typer.Exit(_EXIT_FAILED_FILES)
+
+
+def _run(
+    job: _Job,
+    classifier: Classifier,
+    items: Iterator[Item],
+    sorter: Sorter | None,
+    page: Report | None,
+) -> Tally:
+    """Classify the items; rows that were written before an error stay."""
     first = next(items, None)
     if first is None:  # before an older output is touched
-        raise SourceError(f"no picture in {', '.join(inputs)}. Name a folder that holds some")
-    items = chain([first], items)
-
-    page = Report(columns.label_names) if report else None
-    sorter = Sorter(sort_into, link=link) if sort_into else None
+        raise SourceError(f"no picture in {', '.join(job.inputs)}. Name a folder that holds some")
+    items, tally = chain([first], items), Tally()
     with contextlib.ExitStack() as stack:
         rows = None
-        if output and row_format:
-            settings = _settings(classifier, columns, row_format, all_files, max_pixels)
+        if job.output and job.row_format:
             rows = open_rows(
-                output, row_format, columns, settings, resume=resume, batch_size=chosen_size
+                job.output,
+                job.row_format,
+                job.columns,
+                job.settings,
+                resume=job.resume,
+                batch_size=classifier.batch_size,
             )
             _interrupt.rows = stack.enter_context(rows)
             if rows.is_resumed:
                 skip_finished(items, rows, tally)
+            own = rows.own_files()
+            items = (item for item in items if os.path.abspath(item.name) not in own)
         results = run_batch(
-            classifier, items, columns, tally, rows=rows, sorter=sorter, report=page, limit=limit
+            classifier,
+            items,
+            job.columns,
+            tally,
+            rows=rows,
+            sorter=sorter,
+            report=page,
+            limit=job.limit,
         )
-        if output:
-            results = with_bar(results, tally.rows, lambda: _count(inputs, all_files=all_files))
+        if rows:
+            results = with_bar(results, tally.rows, lambda: _total(job))
         for result in results:
-            if not output:
-                typer.echo(line_of(result, columns))
-    said = summary(tally, skipped, classifier, chosen_size, time.perf_counter() - start)
-    if page and report:
-        _write_report(page, report, classifier, tally, time.perf_counter() - start)
-        said += f"\nreport: {report}"
-    if output and str(output) != STDOUT:
-        said += f"\nrows: {output}"
-    typer.echo(said, err=True)
-    if skipped.unreadable_folders or (tally.failed and limit is None):
-        raise typer.Exit(_EXIT_FAILED_FILES)
+            if not rows:
+                _show(line_of(result, job.columns))
+    return tally
 
 
-def _parsed(parse: Callable[[str], T], text: str | None) -> T | None:
+def _show(line: str) -> None:
     try:
-        return None if text is None else parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is neither a number nor understood ({error})"
+        typer.echo(line)
+    except OSError as error:
+        # What is still buffered cannot be written either; Python would try once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(
+            f"the answers cannot be written ({error.strerror}). Name an --output"
         ) from error
 
 
-def _batch_size(text: str) -> int | None:
+def _require(condition: object, what: str, option: str) -> None:
+    if not condition:
+        raise typer.BadParameter(what, param_hint=option)
+
+
+def _inputs(sources: list[str] | None, batch: str | None) -> list[str]:
+    if bool(sources) == (batch is not None):
+        raise typer.BadParameter("name IMAGE... or --batch DIR, one of the two")
+    if batch is None:
+        return sources or []
+    is_there = os.path.exists(batch) or "://" in batch or batch == STDOUT
+    _require(is_there, f"nothing at {batch!r}", "--batch")
+    return [batch]
+
+
+def _count(text: str, option: str, *, least: int, auto: int | None) -> int | None:
     if text == "auto":
-        return None
-    if int(text) < 1:
-        raise ValueError("it must be at least 1")
+        return auto
+    is_number = text.removeprefix("-").isdecimal() and int(text) >= least
+    _require(is_number, f"{text!r} is neither auto nor a whole number from {least} on", option)
     return int(text)
 
 
-def _refuse_sorting_into_itself(folder: Path | None, inputs: list[str]) -> None:
+def _auto_processes() -> int:
+    """Threads share one interpreter: they feed some four cores, processes as many as there are."""
+    cpus = available_cpus()
+    return cpus if cpus > _CPUS_FOR_THREADS else 0
+
+
+def _old_batch(output: Path | None, resume: bool) -> int | None:
+    """Go on with the batch size of the rows that are there: a GPU's is chosen by timing."""
+    return recorded_settings(output).get("batch_size") if output and resume else None
+
+
+def _failure_limit(text: str | None) -> FailureLimit | None:
+    try:
+        return None if text is None else FailureLimit.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is neither a number, as 20, nor a share, as 0.5%",
+            param_hint="--max-failures",
+        ) from error
+
+
+def _refuse_overwriting(inputs: list[str], *outputs: Path | None) -> None:
+    for output in outputs:
+        for source in inputs if output and output.is_file() else []:
+            is_same = os.path.isfile(source) and os.path.samefile(source, str(output))
+            _require(not is_same, f"{output} is an input: it would be lost", "--output, --report")
+
+
+def _require_folder(report: Path | None) -> None:
+    _require(not report or report.parent.is_dir(), f"no folder for {report}", "--report")
+
+
+def _refuse_sorting_into_inputs(
+    sorter: Sorter | None, inputs: list[str], label_names: tuple[str, ...]
+) -> None:
     """Copies in a folder that is being read would be read as well."""
+    folders = [sorter.folder_of(label) for label in (*label_names, UNKNOWN)] if sorter else []
     for source in inputs:
-        if folder and folder.resolve().is_relative_to(Path(source).resolve()):
-            raise typer.BadParameter(f"{folder} lies within {source}", param_hint="--sort-into")
-
-
-def _settings(
-    classifier: Classifier, columns: Columns, row_format: str, all_files: bool, max_pixels: int
-) -> dict[str, Any]:
-    """Say all that decides the bytes of the rows."""
-    return {
-        "format": row_format,
-        "model_sha256": classifier.sha256,
-        "provider": classifier.provider,
-        "batch_size": classifier.batch_size,
-        "label_names": list(columns.label_names),
-        "top_k": columns.top_k,
-        "logits": columns.logits,
-        "abstain": columns.abstain,
-        "all_files": all_files,
-        "max_pixels": max_pixels,
-        "versions": {
-            "onnxruntime": classifier.onnxruntime_version,
-            **{name: version(name) for name in ("gclf-runtime", "numpy", "pillow")},
-        },
-    }
+        fixed = os.path.dirname(source.split("*")[0].split("?")[0].split("[")[0])
+        root = os.path.realpath(source if os.path.isdir(source) else fixed or ".")
+        if not os.path.isdir(source) and not any(sign in source for sign in "*?["):
+            continue
+        for folder in map(os.path.realpath, folders):
+            is_inside = os.path.commonpath([folder, root]) in (folder, root)
+            _require(not is_inside, f"{folder} and {source} share files", "--sort-into")
 
 
 def _write_report(
@@ -359,7 +355,6 @@ def _write_report(
 ) -> None:
     spec = classifier.spec
     facts = {
-        "classes": str(len(spec.label_names)),
         "model": f"{spec.precision}, exported {spec.created or 'at an unknown time'}",
         "sha256 of the model": classifier.sha256,
         "provider": classifier.provider,
@@ -368,18 +363,19 @@ def _write_report(
         "gclf-runtime": version("gclf-runtime"),
     }
     try:
-        path.write_text(page.to_html(facts), encoding="utf-8")
+        with written_whole(path) as partial:
+            partial.write_text(page.to_html(facts), encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}). Name another --report"
         ) from error
 
 
-def _count(inputs: list[str], *, all_files: bool) -> int | None:
+def _total(job: _Job) -> int | None:
     """Count the inputs of a single folder; of other sources only reading them tells."""
-    if len(inputs) > 1 or not os.path.isdir(inputs[0]):
+    if len(job.inputs) > 1 or not os.path.isdir(job.inputs[0]):
         return None
-    return sum(1 for _ in find_images(Path(inputs[0]), all_files=all_files))
+    return sum(1 for _ in find_images(Path(job.inputs[0]), all_files=job.all_files))
 
 
 def _examine(model: Path | None, device: Device, *, as_json: bool) -> None:

@@ -128,7 +128,7 @@ def start(model: str, device: Device, golden: str | None) -> Record:
 def find_problems(record: Record, device: Device) -> list[str]:
     """Say in one line each what keeps this machine from answering well, and the remedy."""
     model, providers, ort = record["model"], record["providers"], record["onnxruntime"]
-    problems = [*_double_install(record), *_too_many_workers(record["cpu"])]
+    problems = [*_double_install(record)]
     causes = [model]
     if "error" not in model or not ort.get(
         "version"
@@ -243,15 +243,6 @@ def _double_install(record: Record) -> Iterator[str]:
         yield (
             f"{len(builds)} builds of onnxruntime write over each other: {listed}. Keep one: "
             f"pip uninstall {' '.join(builds)} && pip install 'gclf-runtime[{extra}]'"
-        )
-
-
-def _too_many_workers(cpu: Record) -> Iterator[str]:
-    used, quota = cpu.get("used"), cpu.get("quota")
-    if used and quota and used > max(1, quota):
-        yield (
-            f"{used} workers would share the container's quota of {quota:g} CPUs. "
-            f"Pass --threads {max(1, int(quota))}"
         )
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 from gclf_runtime import jpeg
 from gclf_runtime.errors import ImageError
 from gclf_runtime.formats import HEAD_BYTES, sniff
+from gclf_runtime.items import say, too_large
 from gclf_runtime.spec import InputSpec
 
 ImageSource: TypeAlias = (
@@ -102,7 +103,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError("unreadable", "not a regular file. Name a file on disk")
             if status.st_size > MAX_FILE_BYTES:
-                raise _too_large(f"{status.st_size} bytes", MAX_FILE_BYTES)
+                raise too_large(f"{status.st_size} bytes", MAX_FILE_BYTES)
             return file.read()
     except ImageError:
         raise
@@ -111,7 +112,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     except IsADirectoryError as error:
         raise ImageError("unreadable", "a folder. Classify what it holds with --batch") from error
     except (OSError, ValueError) as error:
-        reason = f"cannot be read ({_reason(error)}). Check its rights and its name"
+        reason = f"cannot be read ({say(error)}). Check its rights and its name"
         raise ImageError("unreadable", reason) from error
 
 
@@ -278,11 +279,7 @@ def _from_grey16(grey_hw: NDArray[np.uint16]) -> Image.Image:
 
 def _refuse_too_large(pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
-        raise _too_large(f"{pixels} pixels in memory", max_pixels)
-
-
-def _too_large(found: str, limit: int) -> ImageError:
-    return ImageError("too_large", f"{found}, the limit is {limit}. Make the picture smaller")
+        raise too_large(f"{pixels} pixels in memory", max_pixels)
 
 
 def _not_decoded(format: str | None) -> ImageError:
@@ -295,14 +292,6 @@ def _not_decoded(format: str | None) -> ImageError:
 
 def _explain(error: Exception, format: str) -> ImageError:
     if isinstance(error, (Image.DecompressionBombError, MemoryError)):
-        reason = f"too many pixels ({_reason(error)}). Make the picture smaller"
+        reason = f"too many pixels ({say(error)}). Make the picture smaller"
         return ImageError("too_large", reason)
-    return ImageError("corrupt", f"damaged {format} ({_reason(error)}). Save or copy it again")
-
-
-def _reason(error: Exception) -> str:
-    """Say an exception in one line, without addresses or paths of ours."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())
-    return text[:200] or type(error).__name__
+    return ImageError("corrupt", f"damaged {format} ({say(error)}). Save or copy it again")

@@ -75,10 +75,9 @@ def below(path: str) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
 
 
-def too_large(size: int, limit: int) -> ImageError:
-    """Refuse a picture by the number of its encoded bytes."""
-    reason = f"{size} bytes, the limit is {limit}. Make the picture smaller"
-    return ImageError("too_large", reason)
+def too_large(found: str, limit: int) -> ImageError:
+    """Refuse a picture by the bytes or pixels that were found."""
+    return ImageError("too_large", f"{found}, the limit is {limit}. Make the picture smaller")
 
 
 def say(error: BaseException) -> str:

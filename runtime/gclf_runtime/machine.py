@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from PIL import features
 
-from gclf_runtime.session import available_cpus
+from gclf_runtime.cpus import available_cpus, cpu_quota
 
 _TOOL_LIMIT_S = 10
 _KINDS = ("gpu", "directml", "openvino", "rocm", "migraphx", "qnn", "silicon", "training", "webgpu")
@@ -51,18 +51,6 @@ def cpu() -> dict[str, Any]:
         "quota": cpu_quota(Path("/sys/fs/cgroup")),
         "used": available_cpus(),
     }
-
-
-def cpu_quota(cgroup: Path) -> float | None:
-    """Return the CPUs that a container may use (cgroup v2, else v1), None without a limit."""
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
-        return int(quota) / int(period)  # "max" (no quota) is a ValueError
-    with contextlib.suppress(OSError, ValueError):
-        quota = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii"))
-        period = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii"))
-        return quota / period if quota > 0 else None
-    return None
 
 
 def memory() -> dict[str, Any]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Thread
 
 from gclf_runtime.batch import Tally
-from gclf_runtime.classifier import Classifier, FileResult
+from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import GclfError
 from gclf_runtime.items import Skipped
-from gclf_runtime.sinks import UNKNOWN, Columns
+from gclf_runtime.results import FileResult
+from gclf_runtime.sinks.rows import UNKNOWN, Columns
 
 _ROWS_PER_REDRAW = 16
 
@@ -82,6 +83,8 @@ def summary(
         lines.append(f"{tally.resumed} rows were there already")
     if tally.failed:
         lines.append(f"{tally.failed} could not be read, their rows say why")
+    if tally.unsorted:
+        lines.append(f"{tally.unsorted} have an answer and could not be sorted into their folder")
     if skipped.not_images:
         lines.append(f"{skipped.not_images} skipped: not an image by name or by first bytes")
     if skipped.hidden:

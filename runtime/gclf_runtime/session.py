@@ -99,12 +99,24 @@ class OnnxSession:
         self._batch_size = batch_size or _CPU_BATCH
         self._runner: DeviceRunner | None = None
         if self.provider == _CUDA:
-            size_hw = (self.spec.input.height, self.spec.input.width)
-            self._runner = DeviceRunner(
-                ort, self._session, size_hw=size_hw, outputs=_OUTPUTS, batch_size=batch_size
-            )
+            self._runner = self._device_runner(ort, batch_size)
         self._process = os.getpid()
         _open_sessions.add(self)
+
+    def _device_runner(self, ort: Any, batch_size: int | None) -> DeviceRunner:
+        size_hw = (self.spec.input.height, self.spec.input.width)
+        try:
+            return DeviceRunner(
+                ort, self._session, size_hw=size_hw, outputs=_OUTPUTS, batch_size=batch_size
+            )
+        except ModelError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise ProviderError(
+                f"CUDA started and failed at its first run ({text[:300]}). "
+                "Check nvidia-smi, or pass --device cpu"
+            ) from error
 
     @property
     def batch_size(self) -> int:
@@ -157,16 +169,6 @@ def _keep_forever() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keep_forever)
-
-
-def available_cpus() -> int:
-    """Count the CPUs this process may use: its affinity mask, and its container's quota."""
-    has_mask = hasattr(os, "sched_getaffinity")  # Linux
-    cpus = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        cpus = min(cpus, max(1, int(quota) // int(period)))  # "max" (no quota) is a ValueError
-    return cpus
 
 
 def _read_file(path: Path) -> bytes:

@@ -13,7 +13,7 @@ from gclf_runtime.model_file import read_model
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
 def test_the_check_lets_networks_of_torchvision_pass(name: str):
-    """More of them, and which do not pass, are named in gclf_runtime.model_graph."""
+    """More of them, and which do not pass, are named in gclf_runtime.model_file.graph."""
     network = torchvision.models.get_model(name, weights=None, num_classes=2).eval()
     with warnings.catch_warnings(action="ignore"):
         program: Any = torch.onnx.export(

@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
+import typer.main
 from PIL import Image
+
+from gclf_runtime.cli import app
 
 COMMAND = str(Path(sys.executable).with_name("gclf-infer"))
 
@@ -121,13 +125,6 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], m
 )
 def test_wrong_usage_exits_2(arguments: list[str]):
     assert infer(*arguments).returncode == 2
-
-
-def test_exit_codes_are_in_the_help():
-    run = infer("--help")
-
-    assert run.returncode == 0
-    assert "Exit codes" in run.stdout
 
 
 def test_an_older_output_survives_when_there_is_nothing_to_do(tmp_path: Path, colours: Path):
@@ -329,12 +326,12 @@ def test_a_run_goes_on_only_as_it_was_begun(folder: Path, colours: Path):
     infer(*arguments)
     whole = output.read_bytes()
     other = infer(*arguments, "--resume", "--abstain", 0.5)
-    (folder / "a.png").rename(folder / "aa.png")
-    moved = infer(*arguments, "--resume", "--batch-size", 1)
+    moved = infer(*arguments, "--resume", "--sort-into", folder.parent / "sorted")
 
     assert other.returncode == 1
     assert "was begun otherwise (abstain was 0.0 and is 0.5)" in other.stderr
     assert moved.returncode == 1
+    assert "sort_into was None and is" in moved.stderr
     assert output.read_bytes() == whole
 
 
@@ -402,6 +399,11 @@ def test_the_doctor_speaks_to_people_and_to_machines():
         ["a.png", "--abstain", "1.5"],
         ["--batch", ""],
         ["a.png", "--output", "o.csv", "--resume", "--report", "r.html"],
+        ["a.png", "--output", "o.csv", "--top-k", "2"],
+        ["a.png", "--link"],
+        ["a.png", "--json"],
+        ["a.png", "--processes=-1"],
+        ["a.png", "--report", "absent/r.html"],
     ],
     ids=str,
 )
@@ -409,8 +411,96 @@ def test_options_that_do_not_go_together_are_wrong_usage(arguments: list[str]):
     assert infer(*arguments).returncode == 2
 
 
-def test_every_option_says_what_it_does():
+def test_every_option_and_exit_code_says_what_it_means():
+    command = typer.main.get_command(app)
+    unsaid = [p.name for p in command.params if not (getattr(p, "help", None) or p.name == "help")]
     text = " ".join(infer("--help").stdout.split())
 
+    assert not unsaid
     for code in ("0 every input", "1 stopped", "2 wrong usage", "3 finished", "130 and 143"):
         assert code in text
+
+
+def test_a_row_follows_its_input_while_the_source_is_slow(folder: Path, colours: Path):
+    run = subprocess.Popen(
+        [COMMAND, "-", "--model", str(colours), "--output", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    assert run.stdin
+    assert run.stdout
+    run.stdin.write(f"{folder}/a.png\n")
+    run.stdin.flush()
+    lines = [run.stdout.readline(), run.stdout.readline()]  # waits for ever if it does not hold
+    run.communicate()
+
+    assert lines[1].startswith(f"{folder}/a.png,red")
+
+
+def test_an_input_is_never_an_output(folder: Path, colours: Path):
+    listing = folder.parent / "list.txt"
+    listing.write_text(f"{folder}/a.png\n", encoding="utf-8")
+    page = infer(folder / "a.png", "--model", colours, "--report", folder / "a.png")
+    rows = infer(listing, "--model", colours, "--output", listing, "--format", "csv")
+
+    assert [page.returncode, rows.returncode] == [2, 2]
+    assert listing.read_text(encoding="utf-8") == f"{folder}/a.png\n"
+    assert (folder / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("source", ["tree/red", "tree/**/*.png", "tree"])
+def test_copies_do_not_go_where_pictures_are_read(
+    folder: Path, colours: Path, source: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "tree" / "red").mkdir(parents=True)
+    (folder / "a.png").rename(folder.parent / "tree" / "red" / "a.png")
+    run = infer(source, "--model", colours, "--sort-into", "tree")
+
+    assert run.returncode == 2
+    assert "share files" in " ".join(run.stderr.split()).replace("│ ", "")
+
+
+def test_two_runs_do_not_write_one_file(folder: Path, colours: Path):
+    output = folder.parent / "out.csv"
+    first = subprocess.Popen(
+        [COMMAND, "-", "--model", str(colours), "--output", str(output)],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdin
+    first.stdin.write(f"{folder}/a.png\n")
+    first.stdin.flush()
+    while not (output.exists() and output.read_bytes().count(b"\n") == 2):
+        time.sleep(0.02)
+    second = infer("--batch", folder, "--model", colours, "--output", output)
+    first.communicate()
+
+    assert second.returncode == 1
+    assert "is being written by another run" in second.stderr
+    assert [row["label"] for row in rows_of(output)] == ["red"]
+
+
+def test_what_cannot_be_sorted_stops_nothing_and_is_counted(folder: Path, colours: Path):
+    with tarfile.open(folder.parent / "shard.tar", "w") as archive:
+        archive.add(folder / "a.png", f"{'long' * 80}.png")
+        archive.add(folder / "c.jpg", "c.jpg")
+    target = folder.parent / "sorted"
+    run = infer(folder.parent / "shard.tar", "--model", colours, "--sort-into", target)
+
+    assert run.returncode == 3
+    assert "1 have an answer and could not be sorted" in run.stderr
+    assert [path.name for path in target.rglob("*.*")] == ["c.jpg"]
+
+
+def test_rows_inside_the_folder_are_no_inputs_of_their_own(folder: Path, colours: Path):
+    output = folder / "out.csv"
+    arguments = ["--batch", folder, "--model", colours, "--output", output, "--all-files"]
+    infer(*arguments)
+    whole = output.read_bytes()
+    run = infer(*arguments, "--resume")
+
+    assert run.returncode == 3
+    assert output.read_bytes() == whole

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gclf_runtime.cpus import cpu_quota
 from gclf_runtime.doctor import examine, find_problems, to_text
 from gclf_runtime.golden import GOLDEN_KEY
-from gclf_runtime.machine import cpu_quota
 from gclf_runtime.model_file import seal
 
 SECTIONS = (
@@ -271,13 +271,6 @@ def test_the_quota_of_a_container_is_read(
 
 def test_a_healthy_record_has_no_problem():
     assert find_problems(record_of(), "auto") == []
-
-
-def test_more_workers_than_the_quota_allows_are_a_problem():
-    (problem,) = find_problems(record_of(cpu={"used": 8, "quota": 2.5}), "auto")
-
-    assert problem.endswith("quota of 2.5 CPUs. Pass --threads 2")
-    assert find_problems(record_of(cpu={"used": 1, "quota": 0.5}), "auto") == []
 
 
 @pytest.mark.parametrize(

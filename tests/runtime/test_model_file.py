@@ -304,17 +304,21 @@ def test_a_digest_may_stand_anywhere_among_the_metadata():
 @pytest.mark.parametrize(
     "data",
     [
-        model(entry("gclf.spec", "{}")),
         model(entry("gclf.spec", "{}"), entry("gclf.digest", "")),
         model(entry("gclf.digest", "0" * 64)),
         seal(model()) + entry("author", "a"),
         seal(model(entry("gclf.spec", "{}"))).replace(b"Relu", b"Tanh"),
     ],
-    ids=["without one", "an empty one", "another one", "a key more", "another operator"],
+    ids=["an empty one", "another one", "a key more", "another operator"],
 )
 def test_a_changed_file_says_to_copy_it_again(data: bytes):
     with pytest.raises(ModelError, match=r"m\.onnx was changed .*[0-9a-f]{64}\. Copy it again, or"):
         read_model(data, "m.onnx")
+
+
+def test_a_file_with_a_spec_and_no_digest_says_to_export_it_again():
+    with pytest.raises(ModelError, match=r"m\.onnx carries no digest of itself.* gclf-export"):
+        read_model(model(entry("gclf.spec", "{}")), "m.onnx")
 
 
 def test_every_flipped_bit_is_noticed(colours: Path):

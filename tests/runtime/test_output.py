@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gclf_runtime import FileResult, ImageError, OutputError, Prediction
-from gclf_runtime.output import RowFile, open_rows, record_of
-from gclf_runtime.sinks import Columns, CsvCodec, JsonLinesCodec
+from gclf_runtime.sinks.files import RowFile, open_rows, record_of
+from gclf_runtime.sinks.rows import Columns, CsvCodec, JsonLinesCodec
 
 NAMES = ("cat", "dog")
 COLUMNS = Columns(label_names=NAMES)

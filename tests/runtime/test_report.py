@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gclf_runtime import FileResult, ImageError, Prediction
-from gclf_runtime.report import Report
+from gclf_runtime.sinks.report import Report
 
 NAMES = ("cat", "dog")
 VOID = {"meta", "link", "img"}

@@ -8,7 +8,7 @@ import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec, ProviderError
-from gclf_runtime.session import available_cpus
+from gclf_runtime.cpus import available_cpus
 
 PROVIDERS = cast("list[str]", ort.get_available_providers())  # pyright: ignore[reportUnknownMemberType]
 HAS_CUDA_BUILD = "CUDAExecutionProvider" in PROVIDERS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gclf_runtime import FileResult, ImageError, OutputError, Prediction
-from gclf_runtime.sinks import Columns, CsvCodec, JsonLinesCodec, RowCodec, format_of
+from gclf_runtime.sinks.rows import Columns, CsvCodec, JsonLinesCodec, RowCodec, format_of
 
 NAMES = ("cat", "dog", "emu")
 PROBABILITIES = np.array([0.25, 0.7, 0.05], np.float32)

@@ -5,7 +5,7 @@ import pytest
 
 from gclf_runtime import OutputError
 from gclf_runtime.items import Item
-from gclf_runtime.sorting import Sorter
+from gclf_runtime.sinks.sorting import Sorter
 
 
 def below(folder: Path) -> dict[str, bytes]:
@@ -76,4 +76,14 @@ def test_a_class_name_is_one_folder_whatever_is_in_it(
 
 def test_a_picture_that_cannot_be_placed_is_an_output_error(picture: Path, tmp_path: Path):
     with pytest.raises(OutputError, match=r"cannot be sorted into .* --sort-into"):
-        Sorter(picture).place(Item(str(picture)), "cat")
+        Sorter(picture)
+
+
+def test_a_picture_with_an_impossible_name_is_left_and_the_next_is_placed(
+    picture: Path, tmp_path: Path
+):
+    sorter = Sorter(tmp_path / "out")
+
+    assert not sorter.place(Item("shard.tar/long", b"first", "x" * 300), "cat")
+    assert not sorter.place(Item(str(tmp_path / "vanished.jpg")), "cat")
+    assert sorter.place(Item(str(picture)), "cat")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gclf_runtime import ImageError, SourceError, archives
-from gclf_runtime.sources import Item, Skipped, open_sources
+from gclf_runtime import ImageError, SourceError
+from gclf_runtime.sources import Item, Skipped, archives, open_sources
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

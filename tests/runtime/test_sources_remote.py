@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gclf_runtime import ImageError, SourceError, remote
-from gclf_runtime.sources import Item, Skipped, open_sources
+from gclf_runtime import ImageError, SourceError
+from gclf_runtime.sources import Item, Skipped, open_sources, remote
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gclf_runtime import ImageError, SourceError, tables
-from gclf_runtime.sources import Item, Skipped, open_sources
+from gclf_runtime import ImageError, SourceError
+from gclf_runtime.sources import Item, Skipped, open_sources, tables
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

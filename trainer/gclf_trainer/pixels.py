@@ -19,7 +19,7 @@ import PIL
 from numpy.typing import NDArray
 
 from gclf_runtime import ImageError, InputSpec, images
-from gclf_runtime.session import available_cpus
+from gclf_runtime.cpus import available_cpus
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.folders import Folders, LabelledFiles
 

@@ -191,7 +191,14 @@ def _fetch_all(targets: Iterable[_Target | Item], skipped: Skipped | None = None
 def _start(target: _Target | Item) -> Future[Item | None]:
     """Fetch in a thread that Python does not wait for at its end, as it does for a pool's."""
     future: Future[Item | None] = Future()
-    Thread(target=lambda: future.set_result(_fetch(target)), daemon=True).start()
+
+    def fetch() -> None:
+        try:
+            future.set_result(_fetch(target))
+        except BaseException as error:  # a library cancels by one: who waits must hear of it
+            future.set_exception(SourceError(f"{say(error)}. Fetch again, with --resume"))
+
+    Thread(target=fetch, daemon=True).start()
     return future
 
 
@@ -234,7 +241,7 @@ def _read(target: _Target) -> bytes:
     else:
         data = b""
     if size > MAX_FILE_BYTES:
-        raise too_large(size, MAX_FILE_BYTES)
+        raise too_large(f"{size} bytes", MAX_FILE_BYTES)
     return data
 
 

@@ -14,7 +14,7 @@ from tarfile import HeaderError, ReadError
 from typing import IO, BinaryIO, Self, cast
 
 from gclf_runtime.errors import ImageError, SourceError
-from gclf_runtime.formats import HEAD_BYTES
+from gclf_runtime.formats import DECODED, HEAD_BYTES, sniff
 from gclf_runtime.images import MAX_FILE_BYTES
 from gclf_runtime.items import Choice, Item, below, is_hidden, say, too_large
 
@@ -197,8 +197,10 @@ def _item(
         if not choice.takes(name, lambda _: head):
             return None
         if size > MAX_FILE_BYTES:
-            return _failed(archive, name, too_large(size, MAX_FILE_BYTES))
-        return Item(f"{archive}/{name}", head + file.read(), below(name))
+            return _failed(archive, name, too_large(f"{size} bytes", MAX_FILE_BYTES))
+        # What will not be decoded is not unpacked: its first bytes are enough to say so.
+        data = head + file.read() if sniff(head) in DECODED else head
+        return Item(f"{archive}/{name}", data, below(name))
 
 
 def _failed(archive: str, name: str, error: ImageError) -> Item:

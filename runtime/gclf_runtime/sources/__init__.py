@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from gclf_runtime.errors import SourceError
-from gclf_runtime.folders import find_files
 from gclf_runtime.formats import HEAD_BYTES, sniff
 from gclf_runtime.items import Choice, Item, Skipped, say
-from gclf_runtime.lists import read_list
+from gclf_runtime.sources.folders import find_files
+from gclf_runtime.sources.lists import read_list
 
 __all__ = ["Item", "Skipped", "find_images", "open_sources"]
 
@@ -172,15 +172,15 @@ def _open(path: str) -> BufferedReader:
 def _members(file: BinaryIO, name: str, choice: Choice, image_column: str | None) -> Iterator[Item]:
     suffix = _without_query(name)
     if suffix.endswith(".parquet"):
-        from gclf_runtime.tables import read_rows
+        from gclf_runtime.sources.tables import read_rows
 
         yield from read_rows(file, name, image_column)
     elif suffix.endswith(".zip"):
-        from gclf_runtime.archives import read_zip
+        from gclf_runtime.sources.archives import read_zip
 
         yield from read_zip(file, name, choice)
     else:
-        from gclf_runtime.archives import read_tar
+        from gclf_runtime.sources.archives import read_tar
 
         yield from read_tar(file, name, choice)
 
@@ -211,14 +211,14 @@ def _without_query(name: str) -> str:
 
 
 def _fetched(addresses: Iterable[str]) -> Iterator[Item]:
-    from gclf_runtime.remote import fetch
+    from gclf_runtime.sources.remote import fetch
 
     return fetch(addresses)
 
 
 def _remote(address: str, choice: Choice, image_column: str | None) -> Iterator[Item]:
     """Read an address that names several pictures: a pattern, a folder or an archive."""
-    from gclf_runtime import remote
+    from gclf_runtime.sources import remote
 
     if not _without_query(address).endswith(_PACKED):
         yield from remote.fetch_found(address, choice)

@@ -12,13 +12,22 @@ import os
 import stat
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from gclf_runtime.classifier import FileResult
+from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import OutputError
-from gclf_runtime.parquet import require_pyarrow, write_parquet
-from gclf_runtime.sinks import Columns, CsvCodec, JsonLinesCodec, Row, RowCodec, RowFormat
+from gclf_runtime.results import FileResult
+from gclf_runtime.sinks.parquet import require_pyarrow, write_parquet
+from gclf_runtime.sinks.rows import Columns, CsvCodec, JsonLinesCodec, Row, RowCodec, RowFormat
+from gclf_runtime.sinks.whole import written_whole
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 STDOUT = "-"
 _SECONDS_HELD = 0.2  # a row waits no longer than this, or than
@@ -53,14 +62,17 @@ class RowFile:
         self._codec, self._batch_size = codec, batch_size
         self._held: list[bytes] = []
         self._flushed_at = 0.0
+        self._is_closed = False
         with self._explained():
             self._descriptor = _open(path)
             status = os.fstat(self._descriptor)
             self._is_file = stat.S_ISREG(status.st_mode) and str(path) != STDOUT
+            if self._is_file:
+                _lock(self._descriptor, path)
             self._end = status.st_size if self._is_file else 0
             self.is_resumed = resume and self._end > 0
             if self.is_resumed:
-                _require_same(path, record_of(path), settings)
+                _require_same(path, settings)
             else:
                 self._begin(settings)
 
@@ -69,7 +81,8 @@ class RowFile:
         if self._is_file:
             os.ftruncate(self._descriptor, 0)
             self._end = 0
-            _replace(record_of(self.path), json.dumps(settings, indent=1) + "\n")
+            with written_whole(record_of(self.path)) as partial:
+                partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         self._append(self._codec.header())
 
     def old_rows(self) -> Iterator[Row]:
@@ -87,13 +100,14 @@ class RowFile:
                         kept_end = row.end
                         yield from rows
                         rows.clear()
+            self._end = kept_end  # first: a signal may come between the two
             os.ftruncate(self._descriptor, kept_end)
-            self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+            os.lseek(self._descriptor, 0, os.SEEK_END)
             if not kept_end:
                 self._append(self._codec.header())
 
     def write(self, result: FileResult) -> None:
-        """Add a row; it is on disk within a fraction of a second."""
+        """Add a row; it is on disk at once, or with the rows that follow at once."""
         self._held.append(self._codec.encode(result))
         if len(self._held) >= _ROWS_HELD or time.monotonic() - self._flushed_at > _SECONDS_HELD:
             self.flush()
@@ -105,8 +119,14 @@ class RowFile:
         with self._explained():
             self._append(b"".join(held))
 
+    def own_files(self) -> set[str]:
+        """Name what this writes, absolute: a listing of the same folder finds it too."""
+        return {os.path.abspath(path) for path in (self.path, record_of(self.path))}
+
     def stop(self) -> None:
         """End the file behind its last whole row, from a signal handler if need be."""
+        if self._is_closed:  # its descriptor may be another file's by now
+            return
         with contextlib.suppress(OSError):
             if self._is_file:
                 os.ftruncate(self._descriptor, self._end)
@@ -129,6 +149,7 @@ class RowFile:
     def close(self) -> None:
         """Write what is held and make it last."""
         self.flush()
+        self._is_closed = True
         with self._explained():
             if self._is_file:
                 os.fsync(self._descriptor)
@@ -158,6 +179,15 @@ class RowFile:
                 f"{self.path} cannot be written ({reason}). Make room or name another --output; "
                 "rows that are there stay, and --resume goes on behind them"
             ) from error
+
+
+def recorded_settings(path: Path) -> Mapping[str, Any]:
+    """Read what made the rows of a file; empty when that is not known."""
+    try:
+        record: object = json.loads(record_of(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast(dict[str, Any], record) if isinstance(record, dict) else {}
 
 
 class ParquetFile(RowFile):
@@ -214,6 +244,22 @@ def open_rows(
     return RowFile(output, codec, settings, **options)
 
 
+def settings_of(classifier: Classifier, columns: Columns, **options: object) -> dict[str, Any]:
+    """Say all that decides the bytes of the rows, for their record: JSON's types only."""
+    return {
+        "model_sha256": classifier.sha256,
+        "provider": classifier.provider,
+        "batch_size": classifier.batch_size,
+        **asdict(columns),
+        "label_names": list(columns.label_names),
+        **options,
+        "versions": {
+            "onnxruntime": classifier.onnxruntime_version,
+            **{name: version(name) for name in ("gclf-runtime", "numpy", "pillow")},
+        },
+    }
+
+
 def record_of(path: Path) -> Path:
     """Name the file beside the rows that says what makes them."""
     return path.with_name(f"{path.name}.run.json")
@@ -226,17 +272,25 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY if is_device else os.O_RDWR | os.O_CREAT, 0o666)
 
 
-def _require_same(path: Path, record: Path, settings: Mapping[str, Any]) -> None:
+def _lock(descriptor: int, path: Path) -> None:
+    """Keep two runs from writing one file; the lock ends with the process, however it ends."""
+    if fcntl is None:
+        return
     try:
-        earlier: object = json.loads(record.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        earlier = None
-    if not isinstance(earlier, dict):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         raise OutputError(
-            f"{path} cannot be resumed: {record.name}, which says what made its rows, is not "
-            "beside it. Leave out --resume to begin anew"
+            f"{path} is being written by another run. Wait for it, or name another --output"
+        ) from error
+
+
+def _require_same(path: Path, settings: Mapping[str, Any]) -> None:
+    earlier = recorded_settings(path)
+    if not earlier:
+        raise OutputError(
+            f"{path} cannot be resumed: {record_of(path).name}, which says what made its rows, is "
+            "not beside it. Leave out --resume to begin anew"
         )
-    earlier = cast(dict[str, Any], earlier)
     names = [name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)]
     if names:
         changes = "; ".join(
@@ -246,13 +300,3 @@ def _require_same(path: Path, record: Path, settings: Mapping[str, Any]) -> None
             f"{path} was begun otherwise ({changes}). Go on as it was begun, or leave out --resume "
             "to begin anew"
         )
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

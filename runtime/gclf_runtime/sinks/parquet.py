@@ -1,7 +1,6 @@
 """Rows of JSON lines to a Parquet file, in bounded memory; needs pyarrow."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import islice
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gclf_runtime.errors import OutputError
-from gclf_runtime.sinks import Columns
+from gclf_runtime.sinks.rows import Columns
+from gclf_runtime.sinks.whole import written_whole
 
 _ROWS_PER_GROUP = 65_536
 SETTINGS_KEY = "gclf.run"
@@ -44,35 +44,25 @@ def write_parquet(rows: Path, output: Path, columns: Columns, settings: Mapping[
     """
     parquet = require_pyarrow()
     arrow: Any = import_module("pyarrow")
-    names = columns.label_names
-    fields = [("path", arrow.string()), ("label", arrow.string()), ("probability", arrow.float64())]
-    fields += [("error", arrow.string()), ("message", arrow.string())]
-    if columns.top_k is None:
-        fields += [(f"p:{name}", arrow.float64()) for name in names]
-    else:
-        for n in range(1, min(columns.top_k, len(names)) + 1):
-            fields += [(f"label_{n}", arrow.string()), (f"probability_{n}", arrow.float64())]
-    if columns.logits:
-        fields += [(f"z:{name}", arrow.float64()) for name in names]
+    kinds = {"number": arrow.float64(), "text": arrow.string()}
+    fields = [(name, kinds[kind]) for name, kind in columns.names().items()]
     schema = arrow.schema(fields, metadata={SETTINGS_KEY: json.dumps(settings)})
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         with (
+            written_whole(output) as partial,
             rows.open("rb") as lines,
             parquet.ParquetWriter(str(partial), schema) as writer,
         ):
             records = _records(lines, columns)
             while group := list(islice(records, _ROWS_PER_GROUP)):
                 writer.write_table(arrow.Table.from_pylist(group, schema=schema))
-        partial.replace(output)
+            writer.close()  # before the file gets its name
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
             f"{output} cannot be written ({reason}). Make room, then add --resume: "
             f"the rows are in {rows}"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _records(lines: Iterator[bytes], columns: Columns) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from gclf_runtime.formats import DECODED, HEAD_BYTES, sniff
 from gclf_runtime.images import MAX_FILE_BYTES
 from gclf_runtime.items import Item, below, say, too_large
 
-_ROWS_PER_READ = 32
+_ROWS_PER_READ = 8
 _BUFFER_BYTES = 1 << 20
 _BINARY = {"binary", "large_binary", "binary_view"}
 _PICTURE_NAMES = {"image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"}
@@ -120,7 +120,7 @@ def _item(name: str, row: int, value: object, path: object) -> Item:
         error = ImageError("missing", "its row holds no picture. Fill it or leave it out")
         return Item(name, error, relative or str(row))
     if len(value) > MAX_FILE_BYTES:
-        return Item(name, too_large(len(value), MAX_FILE_BYTES), relative or str(row))
+        return Item(name, too_large(f"{len(value)} bytes", MAX_FILE_BYTES), relative or str(row))
     format = sniff(value[:HEAD_BYTES])
     suffix = f".{format.lower()}" if format in DECODED else ""
     return Item(name, value, relative or f"{row}{suffix}")

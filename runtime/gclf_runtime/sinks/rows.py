@@ -25,12 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, TypeAlias, cast
 
-from gclf_runtime.classifier import FileResult, Prediction
 from gclf_runtime.errors import OutputError
+from gclf_runtime.results import FileResult, Prediction
 
 RowFormat: TypeAlias = Literal["csv", "jsonl", "parquet"]
 UNKNOWN = "unknown"
 _DECIMALS = 6
+_FIXED = ("path", "label", "probability", "error", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,19 @@ class Columns:
     top_k: int | None = None
     logits: bool = False
     abstain: float = 0.0
+
+    def names(self) -> dict[str, Literal["text", "number"]]:
+        """Name the columns of a table in order, with what they hold."""
+        names: dict[str, Literal["text", "number"]] = dict.fromkeys(_FIXED, "text")
+        names["probability"] = "number"
+        if self.top_k is None:
+            names |= dict.fromkeys((f"p:{name}" for name in self.label_names), "number")
+        else:
+            for n in range(1, min(self.top_k, len(self.label_names)) + 1):
+                names |= {f"label_{n}": "text", f"probability_{n}": "number"}
+        if self.logits:
+            names |= dict.fromkeys((f"z:{name}" for name in self.label_names), "number")
+        return names
 
     def label(self, prediction: Prediction) -> str:
         """Return the label of a row: the best class, or "unknown"."""
@@ -89,24 +103,19 @@ class CsvCodec:
         self._buffer = io.StringIO(newline="")
         self._writer = csv.writer(self._buffer, lineterminator="\n")
         self._quoting = csv.writer(self._buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        names = columns.label_names
-        shown = min(columns.top_k or 0, len(names))
-        best = [f"{name}_{n}" for n in range(1, shown + 1) for name in ("label", "probability")]
-        every = [f"p:{name}" for name in names] if columns.top_k is None else best
-        logits = [f"z:{name}" for name in names] if columns.logits else []
-        self._fixed = ["path", "label", "probability", "error", "message"]
-        self._others = [*every, *logits]
+        self._names = list(columns.names())
+        self._blanks = [""] * (len(self._names) - len(_FIXED))
 
     def header(self) -> bytes:
         """Return the line of column names."""
-        return self._line([*self._fixed, *self._others])
+        return self._line(self._names)
 
     def encode(self, result: FileResult) -> bytes:
         """Return one row."""
         answer, error = result.prediction, result.error
         if answer is None:
             reason = [error.kind, error.reason] if error else ["", ""]
-            return self._line([result.path, "", "", *reason, *[""] * len(self._others)])
+            return self._line([result.path, "", "", *reason, *self._blanks])
         best = f"{answer.probability:.6f}"
         values = [result.path, self._columns.label(answer), best, "", ""]
         if self._columns.top_k is None:

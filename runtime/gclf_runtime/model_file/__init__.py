@@ -10,8 +10,16 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from gclf_runtime.errors import ModelError
-from gclf_runtime.model_graph import DOMAINS, check_graph
-from gclf_runtime.protobuf import NOTHING, FormatError, Message, Walk, decode, first, schema
+from gclf_runtime.model_file.graph import DOMAINS, check_graph
+from gclf_runtime.model_file.protobuf import (
+    NOTHING,
+    FormatError,
+    Message,
+    Walk,
+    decode,
+    first,
+    schema,
+)
 from gclf_runtime.spec import SPEC_KEY
 
 DIGEST_KEY = "gclf.digest"
@@ -127,12 +135,16 @@ def _without_digest(data: bytes, name: str) -> list[memoryview]:
 
 
 def _check_digest(data: bytes, name: str, recorded: str | None) -> None:
+    if recorded is None:
+        raise ModelError(
+            f"{name} carries no digest of itself: an older gclf exported it, or another program "
+            "has written it since. Export it again: gclf-export RUN/model.pt"
+        )
     found = digest(data, name)
     if recorded != found:
-        stated = "missing" if recorded is None else repr(recorded[:64])
         raise ModelError(
-            f"{name} was changed after it was exported: its digest is {stated}, its bytes give "
-            f"{found}. Copy it again, or export it again: gclf-export RUN/model.pt"
+            f"{name} was changed after it was exported: its digest is {recorded[:64]!r}, its bytes "
+            f"give {found}. Copy it again, or export it again: gclf-export RUN/model.pt"
         )
 
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from gclf_runtime.protobuf import NOTHING, FormatError, Walk, first, schema
+from gclf_runtime.model_file.protobuf import NOTHING, FormatError, Walk, first, schema
 
 DOMAINS = ("", "ai.onnx")  # two names of the standard's own operators
 

@@ -30,7 +30,8 @@ def find_files(
 ) -> Iterator[str]:
     """List the inputs below a folder that match a pattern.
 
-    Links to folders are followed, except back into a folder that is being listed. Names with a
+    Links to folders are followed, except back into a folder that is being listed, and each folder
+    is entered by a link once: folders that link to each other would multiply. Names with a
     leading dot are hidden, except from a part of the pattern with a leading dot.
 
     Args:
@@ -46,6 +47,7 @@ def find_files(
         OSError: The folder itself cannot be listed.
     """
     end = len(pattern)
+    entered_by_link: set[tuple[int, int]] = set()
     levels = [_Level(_list(folder), "", _identity(folder), _open_ends(pattern, {0}))]
     while levels:
         level = levels[-1]
@@ -65,6 +67,10 @@ def find_files(
         if is_folder:
             try:
                 identity = _identity(path)
+                if kind == "l":
+                    if identity in entered_by_link:
+                        continue
+                    entered_by_link.add(identity)
                 if all(identity != above.identity for above in levels):
                     levels.append(_Level(_list(path), relative + "/", identity, positions))
             except OSError:

@@ -1,0 +1,25 @@
+"""How many CPUs this process may use: what sets the number of workers."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def available_cpus() -> int:
+    """Count the CPUs this process may use: its affinity mask, and its container's quota."""
+    has_mask = hasattr(os, "sched_getaffinity")  # Linux
+    cpus = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
+    quota = cpu_quota(Path("/sys/fs/cgroup"))
+    return cpus if quota is None else min(cpus, max(1, int(quota)))
+
+
+def cpu_quota(cgroup: Path) -> float | None:
+    """Return the CPUs that a container may use (cgroup v2, else v1), None without a limit."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        return int(quota) / int(period)  # "max" (no quota) is a ValueError
+    with contextlib.suppress(OSError, ValueError):
+        quota = int((cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        period = int((cgroup / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii"))
+        return quota / period if quota > 0 else None
+    return None
