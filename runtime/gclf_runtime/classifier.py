@@ -223,6 +223,6 @@ class Classifier:
             if isinstance(outcome, ImageError):
                 yield item, FileResult(item.name, None, outcome)
             else:
-                probabilities_k, logits_k, pixels_hwc = outcome
-                prediction = Prediction(label_names, probabilities_k, logits_k)
+                probabilities_k, logits_k, best, pixels_hwc = outcome
+                prediction = Prediction(label_names, probabilities_k, logits_k, best)
                 yield item, FileResult(item.name, prediction, None, pixels_hwc)

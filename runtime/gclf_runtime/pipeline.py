@@ -8,8 +8,8 @@ Axes: n batch, h height, w width, c channels (RGB), k classes.
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Condition, Thread
-from typing import NamedTuple, Protocol, TypeAlias
+from threading import Condition, Lock, Thread
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,17 @@ from gclf_runtime.session import Session
 _CHUNKS_AHEAD = 2  # per worker: one in work, one waiting, so that no worker idles
 _BYTES_AHEAD = 64 * 1024 * 1024  # of items that bring their bytes
 _PATIENCE_S = 0.1  # how long a chunk waits for items that are slow to come
-_ITEMS_PER_LOCK = 8  # a lock for each is 4 % of a small picture
 
 
 class Answer(NamedTuple):
-    """Probabilities and logits, float32 (K,), and the pixels (H, W, 3) when they were asked for."""
+    """Probabilities and logits, float32 (K,), and the pixels (H, W, 3) when they were asked for.
+
+    `best` is the index of the most probable class.
+    """
 
     probabilities_k: NDArray[np.float32]
     logits_k: NDArray[np.float32]
+    best: int
     pixels_hwc: NDArray[np.uint8] | None
 
 
@@ -60,7 +63,7 @@ def run_items(
         One (item, outcome) per item, in order: the answer, or the error that kept it from being
         read. An error of the iterable itself is raised after the outcomes of what came before it.
     """
-    ahead = _Ahead(items, capacity=workers * batch_size)
+    ahead = _Ahead(items, capacity=2 * workers * batch_size)
     pending: deque[tuple[list[Item], Future[list[Outcome]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gclf")
     try:
@@ -88,6 +91,8 @@ def run_items(
 class _Ahead:
     """Reads a source in a thread, not too far ahead.
 
+    Who waits is woken only for what it waits for: a wake costs as much as half a small picture.
+
     Args:
         items: The source.
         capacity: How many items are held until they are taken.
@@ -98,8 +103,10 @@ class _Ahead:
         self._source, self._capacity = items, capacity
         self._items: deque[Item] = deque()
         self._bytes = 0  # of items that brought them, until they are released
+        self._wanted = capacity  # how many items are waited for
         self._has_ended = self._is_closed = self._is_full = False
-        self._changed = Condition()
+        lock = Lock()
+        self._changed, self._has_room = Condition(lock), Condition(lock)
         Thread(target=self._read, daemon=True, name="gclf source").start()
 
     def take(self, size: int, *, unless: Future[list[Outcome]] | None) -> list[Item]:
@@ -110,60 +117,72 @@ class _Ahead:
             unless: Return [] as soon as this is done.
         """
         with self._changed:
+            self._wanted = size or self._capacity
             is_patient = True
             while not (unless and unless.done()):
                 is_enough = len(self._items) >= size or self._has_ended or self._is_full
                 if size and self._items and (is_enough or not is_patient):
-                    chunk = [self._items.popleft() for _ in range(min(size, len(self._items)))]
-                    self._changed.notify_all()
-                    return chunk
+                    return self._pop(size)
                 if self._has_ended and not self._items and not unless:
                     break
                 is_patient = self._changed.wait(_PATIENCE_S)
         return []
 
+    def _pop(self, size: int) -> list[Item]:
+        chunk = [self._items.popleft() for _ in range(min(size, len(self._items)))]
+        self._wanted = self._capacity
+        if self._is_full:
+            self._has_room.notify()
+        return chunk
+
     def release(self, chunk: list[Item]) -> None:
         """Say that the bytes of these items are no longer held."""
-        with self._changed:
-            self._bytes -= sum(map(_size, chunk))
-            self._changed.notify_all()
+        if size := sum(map(_size, chunk)):
+            with self._has_room:
+                self._bytes -= size
+                self._has_room.notify()
 
     def notify(self, _: object) -> None:
-        """Wake who waits."""
+        """Wake who waits for a chunk."""
         with self._changed:
-            self._changed.notify_all()
+            self._changed.notify()
 
     def close(self) -> None:
         """End the thread, once the source gives its next item."""
-        with self._changed:
+        with self._has_room:
             self._is_closed = True
-            self._changed.notify_all()
+            self._has_room.notify()
 
     def _read(self) -> None:
         try:
             for item in self._source:
                 self._items.append(item)
                 size = _size(item)
-                if not size and len(self._items) % _ITEMS_PER_LOCK:
+                if not size and len(self._items) < self._wanted:
                     continue
                 with self._changed:
                     self._bytes += size
-                    self._changed.notify_all()
-                    while not self._is_closed and self._must_wait():
-                        self._is_full = True
-                        self._changed.notify_all()
-                        self._changed.wait()
-                    self._is_full = False
+                    if len(self._items) >= self._wanted:
+                        self._changed.notify()
+                    self._wait_for_room()
                     if self._is_closed:
                         return
         except Exception as error:
             self.failure = error
         with self._changed:
             self._has_ended = True
-            self._changed.notify_all()
+            self._changed.notify()
 
-    def _must_wait(self) -> bool:
-        return len(self._items) >= self._capacity or self._bytes >= _BYTES_AHEAD
+    def _wait_for_room(self) -> None:
+        if len(self._items) < self._capacity and self._bytes < _BYTES_AHEAD:
+            return
+        self._is_full = True
+        self._changed.notify()
+        while not self._is_closed and (
+            len(self._items) > self._capacity // 2 or self._bytes >= _BYTES_AHEAD
+        ):
+            self._has_room.wait()
+        self._is_full = False
 
 
 def _size(item: Item) -> int:
@@ -201,7 +220,11 @@ class SessionRunner:
         if count:
             seen_nhwc = batch_nhwc[:count]
             pixels = seen_nhwc if self._keep_pixels else [None] * count
-            answers = map(Answer, *self._session.run(seen_nhwc), pixels)
+            probabilities_nk, logits_nk = self._session.run(seen_nhwc)
+            # For the whole batch: numpy gives up the interpreter for every argmax of its own, and
+            # waits 9 µs to have it back from busy workers.
+            best = cast("list[int]", probabilities_nk.argmax(1).tolist())
+            answers = map(Answer, probabilities_nk, logits_nk, best, pixels)
         return [next(answers) if error is None else error for error in errors]
 
     def _load(self, item: Item) -> NDArray[np.uint8]:

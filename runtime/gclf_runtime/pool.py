@@ -229,4 +229,5 @@ def _answers(data: bytes, count: int, spec: ModelSpec, has_pixels: bool) -> list
     if has_pixels:
         shape = (count, spec.input.height, spec.input.width, 3)
         pixels = np.frombuffer(data, np.uint8, offset=8 * size).reshape(shape)
-    return [Answer(*answer) for answer in zip(*values, pixels, strict=True)]
+    best = cast("list[int]", values[0].argmax(1).tolist())
+    return [Answer(*answer) for answer in zip(*values, best, pixels, strict=True)]

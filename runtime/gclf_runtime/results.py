@@ -19,21 +19,27 @@ class Prediction:
         label_names: Class names, in the order of the arrays.
         probabilities_k: float32 0-1, shape (K,), sum 1.
         logits_k: float32, shape (K,), before temperature.
+        best: Index of the most probable class, the first of equals; found when not given.
     """
 
     label_names: tuple[str, ...]
     probabilities_k: NDArray[np.float32]
     logits_k: NDArray[np.float32]
+    best: int = -1
+
+    def __post_init__(self) -> None:
+        if self.best < 0:
+            object.__setattr__(self, "best", int(self.probabilities_k.argmax()))
 
     @property
     def label(self) -> str:
         """The most probable class."""
-        return self.label_names[int(self.probabilities_k.argmax())]
+        return self.label_names[self.best]
 
     @property
     def probability(self) -> float:
         """The probability of `label`, 0-1."""
-        return float(self.probabilities_k.max())
+        return float(self.probabilities_k[self.best])
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """Return the `count` most probable classes with their probabilities, best first."""
