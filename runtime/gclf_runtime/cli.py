@@ -225,6 +225,8 @@ def infer(
         said.append(f"report: {report}")
     if output and str(output) != STDOUT:
         said.append(printable(f"rows: {output}"))
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: too late to stop
+        signal.signal(number, signal.SIG_IGN)
     typer.echo("\n".join(said), err=True)
     if job.skipped.unreadable_folders or tally.unsorted or (tally.failed and limit is None):
         raise typer.Exit(_EXIT_FAILED_FILES)
