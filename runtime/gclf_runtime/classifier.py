@@ -56,8 +56,10 @@ class Classifier:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if processes < 0:
-            raise ValueError(f"processes must be at least 0, got {processes}")
+        if processes < 0 or max_pixels < 1:
+            raise ValueError(
+                f"processes must be at least 0 and max_pixels 1, got {processes} and {max_pixels}"
+            )
         self._model, self._processes = os.path.abspath(model), processes
         self._threads = threads or available_cpus()
         self._max_pixels = max_pixels
@@ -88,6 +90,9 @@ class Classifier:
                 max_pixels=max_pixels,
                 sha256=sha256,
             )
+
+    def __repr__(self) -> str:
+        return f"Classifier({self._model!r}, {self.provider}, {len(self.spec.label_names)} classes)"
 
     @property
     def spec(self) -> ModelSpec:
@@ -175,6 +180,8 @@ class Classifier:
             One result per path, in the order given. A file that cannot be read is a result with
             an `error`; it stops nothing.
         """
+        if isinstance(paths, (str, bytes)):
+            raise TypeError("predict_files takes several paths: put the one into a list")
         items = (Item(os.fspath(path)) for path in paths)
         return (result for _, result in self.predict_items(items))
 

@@ -1,6 +1,7 @@
 """gclf-infer: pictures to answers, on the terminal or as one row per input."""
 
 import contextlib
+import errno
 import json
 import os
 import shlex
@@ -23,9 +24,10 @@ from gclf_runtime.batch import FailureLimit, Tally, run_batch, skip_finished
 from gclf_runtime.classifier import Classifier
 from gclf_runtime.cpus import available_cpus
 from gclf_runtime.errors import GclfError, ModelError, OutputError, SourceError
+from gclf_runtime.formats import HEAD_BYTES, sniff
 from gclf_runtime.images import MAX_PIXELS
 from gclf_runtime.items import Item, Skipped
-from gclf_runtime.screen import line_of, summary, with_bar
+from gclf_runtime.screen import line_of, printable, summary, with_bar
 from gclf_runtime.session import Device
 from gclf_runtime.sinks.files import STDOUT, RowFile, open_rows, recorded_settings, settings_of
 from gclf_runtime.sinks.report import Report
@@ -60,9 +62,9 @@ def main() -> None:
     try:
         app()
     except GclfError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(printable(f"error: {error}"))
     except OSError as error:
-        sys.exit(f"error: {error}. Check the disk and the rights there")
+        sys.exit(printable(f"error: {error}. Check the disk and the rights there"))
 
 
 class _Interrupt:
@@ -161,6 +163,11 @@ def infer(
     )
     if output and not row_format:
         row_format = "csv" if str(output) == STDOUT else format_of(output)
+    _require(in_rows or not row_format, "goes with --output", "--format")
+    _require(in_rows or probabilities == "all", "goes with --output", "--probabilities")
+    _require(abstain == abstain, "nan is no probability", "--abstain")
+    is_file = str(report) != STDOUT and not (str(output) == STDOUT and row_format == "parquet")
+    _require(is_file, "a page and a Parquet file need a name", "-")
     _refuse_overwriting(inputs, output, report)
     _require_folder(report)
     limit = _failure_limit(max_failures)
@@ -217,7 +224,7 @@ def infer(
         _write_report(page, report, classifier, tally, seconds)
         said.append(f"report: {report}")
     if output and str(output) != STDOUT:
-        said.append(f"rows: {output}")
+        said.append(printable(f"rows: {output}"))
     typer.echo("\n".join(said), err=True)
     if job.skipped.unreadable_folders or tally.unsorted or (tally.failed and limit is None):
         raise typer.Exit(_EXIT_FAILED_FILES)
@@ -233,7 +240,7 @@ def _run(
     """Classify the items; rows that were written before an error stay."""
     first = next(items, None)
     if first is None:  # before an older output is touched
-        raise SourceError(f"no picture in {', '.join(job.inputs)}. Name a folder that holds some")
+        raise SourceError(f"no picture in {', '.join(job.inputs)}. Name a source that holds some")
     items, tally = chain([first], items), Tally()
     with contextlib.ExitStack() as stack:
         rows = None
@@ -247,10 +254,9 @@ def _run(
                 batch_size=classifier.batch_size,
             )
             _interrupt.rows = stack.enter_context(rows)
+            items = _without(rows.own_files(), items)
             if rows.is_resumed:
                 skip_finished(items, rows, tally)
-            own = rows.own_files()
-            items = (item for item in items if os.path.abspath(item.name) not in own)
         results = run_batch(
             classifier,
             items,
@@ -269,12 +275,22 @@ def _run(
     return tally
 
 
+def _without(own: set[str], items: Iterator[Item]) -> Iterator[Item]:
+    """Leave out what this run writes into the folder that it reads."""
+    names = {os.path.basename(path) for path in own}
+    for item in items:
+        if os.path.basename(item.name) not in names or os.path.realpath(item.name) not in own:
+            yield item
+
+
 def _show(line: str) -> None:
     try:
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by the shell
+            raise OSError(errno.EBADF, "standard output is closed")
         typer.echo(line)
     except OSError as error:
         # What is still buffered cannot be written either; Python would try once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise OutputError(
             f"the answers cannot be written ({error.strerror}). Name an --output"
         ) from error
@@ -290,7 +306,7 @@ def _inputs(sources: list[str] | None, batch: str | None) -> list[str]:
         raise typer.BadParameter("name IMAGE... or --batch DIR, one of the two")
     if batch is None:
         return sources or []
-    is_there = os.path.exists(batch) or "://" in batch or batch == STDOUT
+    is_there = os.path.exists(batch) or "://" in batch or any(c in batch for c in "-*?[")
     _require(is_there, f"nothing at {batch!r}", "--batch")
     return [batch]
 
@@ -311,7 +327,8 @@ def _auto_processes() -> int:
 
 def _old_batch(output: Path | None, resume: bool) -> int | None:
     """Go on with the batch size of the rows that are there: a GPU's is chosen by timing."""
-    return recorded_settings(output).get("batch_size") if output and resume else None
+    settings = recorded_settings(output) if output and resume else None
+    return settings.get("batch_size") if settings else None
 
 
 def _failure_limit(text: str | None) -> FailureLimit | None:
@@ -325,10 +342,17 @@ def _failure_limit(text: str | None) -> FailureLimit | None:
 
 
 def _refuse_overwriting(inputs: list[str], *outputs: Path | None) -> None:
+    """Pictures, lists and archives are not written over; neither is one output by the other."""
+    named = [output.resolve() for output in outputs if output]
+    _require(len(set(named)) == len(named), "is --output too", "--report")
     for output in outputs:
-        for source in inputs if output and output.is_file() else []:
-            is_same = os.path.isfile(source) and os.path.samefile(source, str(output))
-            _require(not is_same, f"{output} is an input: it would be lost", "--output, --report")
+        if not output or str(output) == STDOUT or not output.is_file():
+            continue
+        is_input = any(os.path.isfile(s) and os.path.samefile(s, output) for s in inputs)
+        with output.open("rb") as file:
+            is_picture = sniff(file.read(HEAD_BYTES)) is not None
+        _require(not is_input, f"{output} is an input, and would be lost", "--output")
+        _require(not is_picture, f"{output} is a picture, and would be lost", "--output")
 
 
 def _require_folder(report: Path | None) -> None:

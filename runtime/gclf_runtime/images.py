@@ -279,7 +279,11 @@ def _from_grey16(grey_hw: NDArray[np.uint16]) -> Image.Image:
 
 def _refuse_too_large(pixels: int, max_pixels: int) -> None:
     if pixels > max_pixels:
-        raise too_large(f"{pixels} pixels in memory", max_pixels)
+        raise ImageError(
+            "too_large",
+            f"{pixels} pixels in memory, the limit is {max_pixels}. "
+            "Make the picture smaller, or raise max_pixels",
+        )
 
 
 def _not_decoded(format: str | None) -> ImageError:

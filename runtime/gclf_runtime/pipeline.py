@@ -107,7 +107,8 @@ class _Ahead:
         self._has_ended = self._is_closed = self._is_full = False
         lock = Lock()
         self._changed, self._has_room = Condition(lock), Condition(lock)
-        Thread(target=self._read, daemon=True, name="gclf source").start()
+        self._thread = Thread(target=self._read, daemon=True, name="gclf source")
+        self._thread.start()
 
     def take(self, size: int, *, unless: Future[list[Outcome]] | None) -> list[Item]:
         """Wait for `size` items, or fewer when they are slow; [] at the end.
@@ -148,10 +149,11 @@ class _Ahead:
             self._changed.notify()
 
     def close(self) -> None:
-        """End the thread, once the source gives its next item."""
+        """End the thread, once the source gives its next item; a slow one is not waited for."""
         with self._has_room:
             self._is_closed = True
             self._has_room.notify()
+        self._thread.join(_PATIENCE_S)
 
     def _read(self) -> None:
         try:

@@ -28,7 +28,11 @@ def line_of(result: FileResult, columns: Columns) -> str:
         others = best[1:] if label == best[0][0] else best
         rest = "".join(f"  {name} {p:.1%}" for name, p in others)
         line = f"{label:{width}}  {best[0][1]:6.1%}  {result.path}  {rest and '│' + rest}".rstrip()
-    # One line per file, and a terminal that obeys no file name.
+    return printable(line)
+
+
+def printable(line: str) -> str:
+    """Make one line of a text that holds file names, for a terminal that obeys none of them."""
     return "".join(c if c.isprintable() else "�" for c in line)
 
 

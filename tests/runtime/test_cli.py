@@ -401,6 +401,9 @@ def test_the_doctor_speaks_to_people_and_to_machines():
         ["a.png", "--output", "o.csv", "--resume", "--report", "r.html"],
         ["a.png", "--output", "o.csv", "--top-k", "2"],
         ["a.png", "--link"],
+        ["a.png", "--abstain", "nan"],
+        ["a.png", "--output", "-", "--format", "parquet"],
+        ["a.png", "--output", "r.csv", "--report", "r.csv"],
         ["a.png", "--json"],
         ["a.png", "--processes=-1"],
         ["a.png", "--report", "absent/r.html"],
@@ -504,3 +507,71 @@ def test_rows_inside_the_folder_are_no_inputs_of_their_own(folder: Path, colours
 
     assert run.returncode == 3
     assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("option", ["--output", "--report"])
+def test_a_picture_that_is_read_is_not_written_over(folder: Path, colours: Path, option: str):
+    before = (folder / "a.png").read_bytes()
+    arguments = ["--batch", folder, "--model", colours, option, folder / "a.png"]
+    run = infer(*arguments, *(["--format", "csv"] if option == "--output" else []))
+
+    assert run.returncode == 2
+    assert (folder / "a.png").read_bytes() == before
+
+
+def test_rows_in_the_folder_that_is_read_can_be_resumed(folder: Path, colours: Path):
+    (folder.parent / "link").symlink_to(folder)
+    output = folder.parent / "link" / "b.csv"
+    arguments = ["--batch", folder, "--model", colours, "--output", output, "--all-files"]
+    options = ["--batch-size", 1]
+    infer(*arguments, *options)
+    whole = output.read_bytes()
+    output.write_bytes(whole[:-10])
+    run = infer(*arguments, *options, "--resume")
+
+    assert run.returncode == 3
+    assert output.read_bytes() == whole
+    assert "b.csv" not in output.read_text(encoding="utf-8")
+
+
+def test_a_finished_parquet_file_is_resumed_only_as_it_was_made(folder: Path, colours: Path):
+    pytest.importorskip("pyarrow.parquet", reason="needs pyarrow, the extra `parquet`")
+    output = folder.parent / "out.parquet"
+    arguments = ["--batch", folder, "--model", colours, "--output", output]
+    infer(*arguments)
+    whole = output.read_bytes()
+    other = infer(*arguments, "--resume", "--abstain", 0.9)
+    same = infer(*arguments, "--resume")
+
+    assert [other.returncode, same.returncode] == [1, 3]
+    assert "abstain was 0.0 and is 0.9" in other.stderr
+    assert output.read_bytes() == whole
+
+
+def test_a_device_named_as_the_page_stays_a_device(folder: Path, colours: Path):
+    page = folder.parent / "page.html"
+    page.symlink_to("/dev/full")
+    run = infer(folder / "a.png", "--model", colours, "--report", page)
+
+    assert run.returncode == 1
+    assert "No space left on device" in run.stderr
+    assert page.is_symlink()
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_message_commands_no_terminal(colours: Path, tmp_path: Path):
+    run = infer(f"{tmp_path}/no\x1b[31m\n*.jpg", "--model", colours)
+
+    assert run.returncode == 1
+    assert len(run.stderr.splitlines()) == 1
+    assert "\x1b" not in run.stderr
+
+
+def test_a_picture_on_standard_input_is_no_list_of_paths(folder: Path, colours: Path):
+    with (folder / "a.png").open("rb") as picture:
+        run = subprocess.run(
+            [COMMAND, "-", "--model", str(colours)], stdin=picture, capture_output=True, text=True
+        )
+
+    assert run.returncode == 1
+    assert "standard input is a picture" in run.stderr

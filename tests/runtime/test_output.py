@@ -158,7 +158,7 @@ def test_a_full_device_says_what_to_do(tmp_path: Path):
     path = tmp_path / "rows.csv"
     path.symlink_to("/dev/full")
 
-    with pytest.raises(OutputError, match=r"No space left on device\). Make room .* --resume"):
+    with pytest.raises(OutputError, match=r"No space left on device\)\. Make room, .*--resume"):
         run(path, 11)
 
 

@@ -7,6 +7,7 @@ run. Rows for Parquet, which cannot be appended to, are kept as JSON lines until
 """
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -20,7 +21,7 @@ from typing import Any, cast
 from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import OutputError
 from gclf_runtime.results import FileResult
-from gclf_runtime.sinks.parquet import require_pyarrow, write_parquet
+from gclf_runtime.sinks.parquet import settings_in_parquet, write_parquet
 from gclf_runtime.sinks.rows import Columns, CsvCodec, JsonLinesCodec, Row, RowCodec, RowFormat
 from gclf_runtime.sinks.whole import written_whole
 
@@ -30,6 +31,8 @@ except ImportError:  # Windows
     fcntl = None
 
 STDOUT = "-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BESIDE_THE_ROWS = ("sort_into", "link")  # of the settings: a run's, but not its rows'
 _SECONDS_HELD = 0.2  # a row waits no longer than this, or than
 _ROWS_HELD = 64
 
@@ -65,16 +68,23 @@ class RowFile:
         self._is_closed = False
         with self._explained():
             self._descriptor = _open(path)
-            status = os.fstat(self._descriptor)
-            self._is_file = stat.S_ISREG(status.st_mode) and str(path) != STDOUT
-            if self._is_file:
-                _lock(self._descriptor, path)
-            self._end = status.st_size if self._is_file else 0
-            self.is_resumed = resume and self._end > 0
-            if self.is_resumed:
-                _require_same(path, settings)
-            else:
-                self._begin(settings)
+            try:
+                self._prepare(settings, resume=resume)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+
+    def _prepare(self, settings: Mapping[str, Any], *, resume: bool) -> None:
+        status = os.fstat(self._descriptor)
+        self._is_file = stat.S_ISREG(status.st_mode) and str(self.path) != STDOUT
+        self._end = status.st_size if self._is_file else 0
+        if self._is_file:
+            _lock(self._descriptor, self.path)
+        self.is_resumed = resume and self._end > 0
+        if self.is_resumed:
+            _require_equal(self.path, recorded_settings(self.path), settings)
+        else:
+            self._begin(settings)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
         """Empty the file, then say what makes its rows: in this order nothing is ever mixed."""
@@ -120,8 +130,8 @@ class RowFile:
             self._append(b"".join(held))
 
     def own_files(self) -> set[str]:
-        """Name what this writes, absolute: a listing of the same folder finds it too."""
-        return {os.path.abspath(path) for path in (self.path, record_of(self.path))}
+        """Name what this writes, with links followed: a listing of its folder finds it too."""
+        return {os.path.realpath(path) for path in (self.path, record_of(self.path))}
 
     def stop(self) -> None:
         """End the file behind its last whole row, from a signal handler if need be."""
@@ -148,11 +158,13 @@ class RowFile:
 
     def close(self) -> None:
         """Write what is held and make it last."""
-        self.flush()
-        self._is_closed = True
-        with self._explained():
-            if self._is_file:
-                os.fsync(self._descriptor)
+        try:
+            self.flush()
+            with self._explained():
+                if self._is_file:
+                    os.fsync(self._descriptor)
+        finally:
+            self._is_closed = True
             os.close(self._descriptor)
 
     def _append(self, data: bytes) -> None:
@@ -175,19 +187,19 @@ class RowFile:
             if isinstance(error, OutputError):
                 raise
             reason = error.strerror or str(error)
-            raise OutputError(
-                f"{self.path} cannot be written ({reason}). Make room or name another --output; "
-                "rows that are there stay, and --resume goes on behind them"
-            ) from error
+            remedy = "Check the path and your rights to it, or name another --output"
+            if error.errno in _FULL and str(self.path) != STDOUT:
+                remedy = "Make room, then add --resume: it goes on behind the rows that are there"
+            raise OutputError(f"{self.path} cannot be written ({reason}). {remedy}") from error
 
 
-def recorded_settings(path: Path) -> Mapping[str, Any]:
-    """Read what made the rows of a file; empty when that is not known."""
+def recorded_settings(path: Path) -> Mapping[str, Any] | None:
+    """Read what made the rows of a file; None when that is not known."""
     try:
         record: object = json.loads(record_of(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return cast(dict[str, Any], record) if isinstance(record, dict) else {}
+        return None
+    return cast(dict[str, Any], record) if isinstance(record, dict) else None
 
 
 class ParquetFile(RowFile):
@@ -208,10 +220,12 @@ class ParquetFile(RowFile):
         resume: bool = False,
         batch_size: int = 1,
     ) -> None:
-        require_pyarrow()
         self._output, self._columns, self._settings = output, columns, settings
+        rows = output.with_name(f"{output.name}.rows.jsonl")
+        if resume and output.is_file() and not rows.exists():
+            _require_equal(output, settings_in_parquet(output), _of_rows(settings))
         super().__init__(
-            output.with_name(f"{output.name}.rows.jsonl"),
+            rows,
             JsonLinesCodec(columns),
             settings,
             resume=resume,
@@ -219,12 +233,17 @@ class ParquetFile(RowFile):
         )
 
     def finish(self) -> None:
-        """Make the Parquet file and remove the lines."""
-        self.close()
-        write_parquet(self.path, self._output, self._columns, self._settings)
+        """Make the Parquet file and remove the lines; they stay locked until then."""
+        self.flush()
+        write_parquet(self.path, self._output, self._columns, _of_rows(self._settings))
         with self._explained():
             self.path.unlink()
             record_of(self.path).unlink()
+        self.close()
+
+    def own_files(self) -> set[str]:
+        """Name what this writes, with links followed."""
+        return super().own_files() | {os.path.realpath(self._output)}
 
 
 def open_rows(
@@ -284,9 +303,14 @@ def _lock(descriptor: int, path: Path) -> None:
         ) from error
 
 
-def _require_same(path: Path, settings: Mapping[str, Any]) -> None:
-    earlier = recorded_settings(path)
-    if not earlier:
+def _of_rows(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _BESIDE_THE_ROWS}
+
+
+def _require_equal(
+    path: Path, earlier: Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> None:
+    if earlier is None:
         raise OutputError(
             f"{path} cannot be resumed: {record_of(path).name}, which says what made its rows, is "
             "not beside it. Leave out --resume to begin anew"

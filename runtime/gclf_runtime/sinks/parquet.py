@@ -30,6 +30,15 @@ def require_pyarrow() -> Any:
         ) from error
 
 
+def settings_in_parquet(path: Path) -> Mapping[str, Any] | None:
+    """Read what made the rows of a finished file; None when it does not say."""
+    try:
+        metadata: Any = require_pyarrow().read_schema(str(path)).metadata or {}
+        return json.loads(metadata[SETTINGS_KEY.encode()])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def write_parquet(rows: Path, output: Path, columns: Columns, settings: Mapping[str, Any]) -> None:
     """Write complete JSON lines as a Parquet file with the columns of CSV.
 

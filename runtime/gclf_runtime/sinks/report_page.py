@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
+from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -301,6 +302,10 @@ def _failures(kinds: Counter[str], failures: list[tuple[str, str, str]]) -> str:
     )
 
 
+def _style() -> str:
+    return resources.files("gclf_runtime.sinks").joinpath("report.css").read_text(encoding="utf-8")
+
+
 def _page(body: str) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -311,7 +316,7 @@ def _page(body: str) -> str:
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
 <title>Classification report</title>
-<style>{_STYLE}</style>
+<style>{_style()}</style>
 </head>
 <body>
 <main>
@@ -327,79 +332,3 @@ _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
-_STYLE = """
-:root { --ink: #1f2933; --soft: #5a6772; --line: #d5dbe1; --faint: #f3f5f7; --paper: #fff;
-  --link: #1f6390; --0: #2e7ea8; --1: #c9821b; --2: #3b9c5a; --3: #c4513d; --4: #8064a8;
-  --5: #2a9d94; --other: #848f9a }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --ink: #e3e8ed; --soft: #9aa7b3; --line: #333d47; --faint: #1c232a; --paper: #14191e;
-    --link: #7dbbe0; --0: #4c9dc9; --1: #d99a3c; --2: #55b375; --3: #da6f5b; --4: #a188cc;
-    --5: #43b8ae; --other: #7d8893 } }
-.series0 { color: var(--0) } .series1 { color: var(--1) } .series2 { color: var(--2) }
-.series3 { color: var(--3) } .series4 { color: var(--4) } .series5 { color: var(--5) }
-.other { color: var(--other) } rect { fill: currentcolor }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 3rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere;
-  print-color-adjust: exact; -webkit-print-color-adjust: exact }
-h1 { margin: 0 0 1.25rem; font-size: 1.75rem; line-height: 1.2 }
-h2 { margin: 2.75rem 0 .75rem; font-size: 1.25rem }
-h3 { margin: 2rem 0 .75rem; font-size: 1rem }
-small, .note, footer { color: var(--soft); font-size: .875rem; font-weight: normal }
-small { margin-left: .4em } .note { margin: .5rem 0 }
-a { color: var(--link) } a bdi { text-decoration: underline }
-bdi { display: inline-block; max-width: 100%; overflow: hidden; vertical-align: bottom }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem;
-  margin: 0 }
-.tiles div { padding: .75rem 1rem; border-radius: 8px; background: var(--faint) }
-dt { color: var(--soft); font-size: .875rem }
-dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums }
-table { border-collapse: collapse; font-size: .9375rem; font-variant-numeric: tabular-nums }
-table + table { margin-top: 2rem }
-th, td { padding: .4rem 1rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; font-weight: normal; white-space: pre-wrap }
-thead th, .facts th { color: var(--soft); font-size: .875rem; overflow-wrap: normal }
-.facts th { min-width: 7rem } .failures { width: 100% } .failures .path { width: 40% }
-.failures .kind { white-space: nowrap }
-.numbers td, .numbers thead th + th { text-align: right } .numbers td { white-space: nowrap }
-.numbers .share { width: 13rem; vertical-align: middle; text-align: left }
-.named { position: relative; padding-left: 1.25em } .named bdi { min-width: 4.5rem }
-.named .swatch { position: absolute; left: 0; top: .85em }
-.swatch { display: inline-block; width: .7em; height: .7em; margin-right: .5em; border-radius: 2px;
-  background: currentcolor }
-.legend { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: .5rem 0 0; padding: 0;
-  list-style: none; font-size: .875rem }
-.histogram { display: block; width: calc(100% - 4.5rem); height: 15rem;
-  margin: 2.25rem 1rem 0 3.5rem; overflow: visible; font-size: .75rem; fill: var(--soft) }
-.chart { padding-bottom: 3rem }
-.histogram line { stroke: var(--line) } .histogram .count { fill: var(--ink) }
-.hover { opacity: 0 } g:hover > .hover { color: var(--line); opacity: .5 }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, min(var(--picture), 100%));
-  gap: 1.25rem 1rem; justify-content: space-between }
-figure { margin: 0; min-width: 0; break-inside: avoid }
-img, .blank { display: block; width: 100%; height: auto; border-radius: 4px;
-  background: var(--faint); image-rendering: pixelated }
-.blank { padding: 2.5rem .5rem; text-align: center }
-figcaption, .blank { color: var(--soft); font-size: .8125rem; line-height: 1.35 }
-figcaption { margin-top: .35rem }
-.guess { display: flex; justify-content: space-between; gap: .3em }
-.guess b { font-weight: normal; white-space: nowrap }
-.guess:first-child { color: var(--ink) } .guess:first-child b { font-weight: 600 }
-figcaption bdi { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2;
-  white-space: pre-wrap }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line) }
-@media (max-width: 34rem) {
-  body { padding: 1.25rem 1rem 2rem }
-  .numbers .share, .numbers thead td, .histogram .count { display: none }
-  .gallery { grid-template-columns: repeat(auto-fill, min(calc(var(--picture) * .75), 100%));
-    gap: 1rem .75rem }
-  figcaption { font-size: .75rem }
-  .failures thead { display: none }
-  .failures tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
-  .failures td { display: block; padding: 0; border: 0 } .failures .path { width: auto }
-  .failures td + td { color: var(--soft); font-size: .875rem } }
-@media print {
-  body { max-width: none; padding: 0 } h2, h3 { break-after: avoid }
-  .chart, tr { break-inside: avoid } figcaption { font-size: .75rem }
-  .gallery { grid-template-columns: repeat(auto-fill, calc(var(--picture) * .75)) } }
-"""

@@ -11,8 +11,13 @@ from pathlib import Path
 def written_whole(path: Path) -> Generator[Path]:
     """Lend a name to write to; what is there at the end takes the place of `path`, all at once.
 
-    The name is the same on every run, so that what a kill leaves is written over by the next.
+    The name is the same on every run, so that what a kill leaves is written over by the next. A
+    link is followed, and a device is written to as it is.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        yield path
+        return
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()
     partial = path.with_name(f".{digest[:16]}.partial")
     try:

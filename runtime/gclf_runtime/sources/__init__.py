@@ -67,6 +67,8 @@ def open_sources(
             continue
         for argument in group:
             if argument == "-":
+                if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+                    raise SourceError("standard input is closed. Pipe a list of paths into it")
                 yield from _listed(cast(BufferedReader, sys.stdin.buffer), "standard input")
             elif _is_address(argument):
                 yield from _remote(argument, choice, image_column)

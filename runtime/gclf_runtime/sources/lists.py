@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from gclf_runtime.errors import SourceError
+from gclf_runtime.formats import HEAD_BYTES, sniff
 from gclf_runtime.items import say
 
 _BLOCK_BYTES = 1 << 16  # no path is longer; a file without line ends is no list
@@ -29,6 +30,8 @@ def read_list(file: BufferedReader, name: str) -> Iterator[str]:
             block = file.read1(_BLOCK_BYTES)
         except OSError as error:
             raise SourceError(f"{name} cannot be read ({say(error)}). Check its rights") from error
+        if not rest and not separator and sniff(block[:HEAD_BYTES]):
+            raise SourceError(f"{name} is a picture and no list of paths. Name its file instead")
         rest += block
         if not separator and (b"\0" in rest or b"\n" in rest):
             separator = b"\0" if b"\0" in rest else b"\n"

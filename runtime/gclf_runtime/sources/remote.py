@@ -12,6 +12,7 @@ from gclf_runtime.formats import HEAD_BYTES, has_image_suffix, sniff
 from gclf_runtime.images import MAX_FILE_BYTES
 from gclf_runtime.items import Choice, Item, Skipped, below, is_hidden, say, too_large
 
+_SILENCE_S = 30
 _AT_A_TIME = 16
 # A listing of fsspec is otherwise kept for the next; only these take the option for certain.
 _LISTED_ONCE = ("s3://", "s3a://", "gs://", "gcs://")
@@ -123,8 +124,13 @@ def open_file(address: str) -> BinaryIO:
 
 def _locate(address: str) -> tuple[FileSystem, str]:
     scheme = address.partition("://")[0].lower() + "://"
-    options = {"use_listings_cache": False} if scheme in _LISTED_ONCE else {}
+    options: dict[str, object] = {"use_listings_cache": False} if scheme in _LISTED_ONCE else {}
     try:
+        if scheme in ("http://", "https://"):  # a server that never answers ends in a row
+            timeout = import_module("aiohttp").ClientTimeout(
+                total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S
+            )
+            options["client_kwargs"] = {"timeout": timeout}
         core = import_module("fsspec.core")
         return cast(tuple[FileSystem, str], core.url_to_fs(address, **options))
     except ImportError as error:
