@@ -84,7 +84,12 @@ def test_the_checkpoint_is_the_network_that_was_measured(pictures: Path, tmp_pat
     np.testing.assert_array_equal(again.predicted_n, trained.val.predicted_n)
     assert loaded.spec.label_names == trained.label_names
     assert loaded.spec.input == SMALL
-    assert loaded.spec.metrics == {"val_accuracy": trained.val.accuracy, "val_count": 24}
+    assert loaded.spec.metrics["val_accuracy"] == trained.val.accuracy
+    assert loaded.spec.metrics["val_count"] == 24
+    assert loaded.spec.temperature > 0
+    assert 0 <= loaded.spec.metrics["val_ece"] <= 1
+    assert "data:image/png;base64," in (run / "report.html").read_text("utf-8")
+    assert json.loads((run / "audit.json").read_text("utf-8"))["pictures"]["train"]
     assert len(loaded.spec.dataset_sha256) == 64
 
 

@@ -18,10 +18,10 @@ from gclf_runtime import GclfError, InputSpec
 from gclf_runtime.spec import Fit
 from gclf_trainer.audit import Audit, audit
 from gclf_trainer.augment import Augmentation
+from gclf_trainer.datasets import Source, check_dataset, read_source
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.interrupts import end_on_signals
 from gclf_trainer.loop import Training
-from gclf_trainer.datasets import Source, check_dataset, read_source
 from gclf_trainer.networks import NETWORKS, admit
 from gclf_trainer.parallel import is_quiet
 from gclf_trainer.pixels import Dataset, default_cache, load_dataset
@@ -115,17 +115,15 @@ def command(
         Path | None,
         typer.Argument(
             metavar="DATA",
-            help="One folder per class, or train/ with val/ and test/ beside it, or a .csv of path, "
-            "label and split, or a folder of IDX files.",
+            help="One folder per class, or train/ with val/ and test/ beside it, or a .csv of "
+            "path, label and split, or a folder of IDX files.",
         ),
     ] = None,
     *,
     output: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write.")] = None,
     dataset: Annotated[
         str,
-        typer.Option(
-            metavar="torchvision:NAME", callback=_known_dataset, help="In place of DATA."
-        ),
+        typer.Option(metavar="torchvision:NAME", callback=_known_dataset, help="In place of DATA."),
     ] = "",
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where torchvision keeps it.")
@@ -155,7 +153,11 @@ def command(
         bool, typer.Option("--resume", help="Go on with RUN after its last whole epoch.")
     ] = False,
     network: Annotated[
-        str, typer.Option(callback=_known_network, help=f"One of {', '.join(NETWORKS)}, torchvision:NAME, or package.module:function.")
+        str,
+        typer.Option(
+            callback=_known_network,
+            help=f"One of {', '.join(NETWORKS)}, torchvision:NAME, or package.module:function.",
+        ),
     ] = "resnet10",
     weights: Annotated[
         str, typer.Option(metavar="DEFAULT|FILE", help="Start from these, not from chance.")

@@ -31,7 +31,6 @@ from gclf_trainer.state import refuse_other
 from gclf_trainer.telling import calibrated, page
 from gclf_trainer.transfer import load_weights
 
-
 _FACTS = ("device", "device_name", "processes", "pictures", "dataset_sha256", "versions")
 
 
@@ -158,8 +157,8 @@ def train(
             audited = ranks.from_first(lambda: audit(dataset))
             if audited.is_refused and not ignore_audit:
                 raise DatasetError(
-                    f"the audit refuses {data}: {_refusals(audited)}. See gclf-train --audit {data}, "
-                    "or train all the same with --ignore-audit"
+                    f"the audit refuses {data}: {_refusals(audited)}. "
+                    f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
                 )
             table = read_attributes(attributes) if attributes else None
             promise = _promise(dataset, spec, license)
