@@ -104,7 +104,8 @@ def export(
         _write(partial, model, {SPEC_KEY: spec.to_json()})
         verdict = compare(deployable, Classifier(partial, device="cpu"), files)
         verdict.require(precision, max_drop=max_drop)
-        metrics = {"val_accuracy": verdict.accuracy, "val_count": verdict.count}
+        measured = {"val_accuracy": verdict.accuracy, "val_count": verdict.count}
+        metrics = {**spec.metrics, **measured}
         spec = replace(spec, metrics=metrics)
         _write(partial, model, _metadata(Classifier(partial, device="cpu"), spec))
         Classifier(partial, device="cpu")  # it opens under its final metadata

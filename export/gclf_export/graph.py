@@ -34,7 +34,7 @@ class Deployable(nn.Module):
         Returns:
             Probabilities and logits (before temperature), float32 (N, K).
         """
-        logits_nk = self.network(self.normalise(to_nchw(images)))
+        logits_nk = self.network(self.normalise(to_nchw(images).contiguous()))
         return torch.softmax(logits_nk / self.temperature, dim=1), logits_nk
 
 

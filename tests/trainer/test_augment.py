@@ -68,8 +68,11 @@ def test_a_seed_repeats_a_batch_and_another_does_not():
         "pad": 4,
         "rotate": 10,
         "zoom": 0.1,
+        "crop_scale": 0.5,
         "brightness": 0.2,
         "contrast": 0.2,
+        "saturation": 0.2,
+        "hue": 0.1,
         "erase": 0.5,
     }
     dataset, rows = pixels(), torch.arange(64)
@@ -99,13 +102,62 @@ def test_brightness_and_contrast_stay_within_their_reach():
     assert 115 < float(batch.max()) <= 120
     two_levels = torch.tensor([0, 200], dtype=torch.uint8).view(1, 1, 2, 1).expand(9, 1, 2, 3)
     lighter = augmenter(brightness=0.5).pixels(two_levels, torch.arange(9))
-    shift = lighter[:, 0, 0, 0]
-    torch.testing.assert_close(lighter[:, 0, 0, 1] - shift, torch.full((9,), 200.0))
-    assert 10 < float(shift.abs().max()) <= 50
+    assert not bool(lighter[:, :, 0, 0].any())  # black stays black
+    assert 10 < float((lighter[:, 0, 0, 1] - 200).abs().max()) <= 100
     contrasted = augmenter(contrast=0.5).pixels(pixels(), torch.arange(64))
     torch.testing.assert_close(
         contrasted.mean((1, 2, 3)), plain(pixels()).mean((1, 2, 3)), rtol=1e-4, atol=1e-2
     )
+
+
+def test_a_crop_is_an_enlarged_part_of_its_picture():
+    ramp = torch.arange(240, dtype=torch.uint8).view(1, 1, 240, 1).expand(300, 8, 240, 3)
+    batch = augmenter(crop_scale=0.25).pixels(ramp, torch.arange(300))
+
+    left, right = batch[:, 0, 4, 0], batch[:, 0, 4, -1]
+    width = (right - left) / 239
+    assert float(left.min()) >= 0
+    assert float(right.max()) <= 239
+    assert float(width.min()) > 0.5 * 0.75**0.5 - 0.02  # half as wide, at the narrowest shape
+    assert float(width.max()) > 0.95
+    middle = (left + right) / 2
+    assert float(middle.min()) < 80
+    assert float(middle.max()) > 160
+    torch.testing.assert_close(batch[:, 0, 4, 120] - middle, width / 2, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("crop_scale", [0.0, 1.5, -1.0])
+def test_a_crop_of_nothing_or_of_more_than_the_picture_is_refused(crop_scale: float):
+    with pytest.raises(ValueError, match="crop_scale must be above 0 and at most 1"):
+        augmenter(crop_scale=crop_scale)
+
+
+@pytest.mark.parametrize("recipe", [{"saturation": 0.5}, {"hue": 0.5}], ids=str)
+def test_colours_change_while_brightness_and_grey_do_not(recipe: dict[str, float]):
+    dataset = pixels(40)
+    batch = augmenter(0, **recipe).pixels(dataset, torch.arange(40))
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+
+    torch.testing.assert_close(
+        (batch * luma).sum(1), (plain(dataset) * luma).sum(1), rtol=0, atol=0.5
+    )
+    assert float((batch - plain(dataset)).abs().mean((1, 2, 3)).min()) < 5
+    assert float((batch - plain(dataset)).abs().mean((1, 2, 3)).max()) > 15
+    grey = dataset[..., :1].expand(-1, -1, -1, 3)
+    torch.testing.assert_close(
+        augmenter(0, **recipe).pixels(grey, torch.arange(40)), plain(grey), rtol=0, atol=0.5
+    )
+
+
+def test_saturation_is_the_distance_to_grey():
+    dataset = pixels(1)
+    batch = augmenter(saturation=0.9).pixels(dataset, torch.zeros(1, dtype=torch.int64))
+    grey = (plain(dataset) * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, True)
+
+    distance = plain(dataset) - grey
+    factor = ((batch - grey) * distance).sum() / distance.square().sum()
+    assert 0.1 <= float(factor) <= 1.9
+    torch.testing.assert_close(batch, grey + factor * distance, rtol=0, atol=1)
 
 
 def test_erasing_takes_one_rectangle_from_about_its_share():
@@ -130,6 +182,33 @@ def test_mixup_blends_pictures_and_targets_alike():
     torch.testing.assert_close(mixed[:, 0, 0, 0], mixed_targets[:, 1])
     torch.testing.assert_close(mixed_targets.sum(1), torch.ones(2))
     assert bool((mixed_targets.diagonal() >= 0.5).all())
+
+
+def test_cutmix_pastes_a_rectangle_and_shares_the_target_by_its_area():
+    count, size = 400, 16
+    stripes = (torch.arange(count) % 2).float()[:, None, None, None].expand(-1, 3, size, size)
+    targets = torch.eye(2)[torch.arange(count) % 2]
+    mixed, mixed_targets = augmenter(cutmix=1.0).mix(stripes, targets)
+
+    assert set(mixed.unique().tolist()) == {0.0, 1.0}
+    pasted = mixed[:, 0] != stripes[:, 0]
+    area = pasted.float().mean((1, 2))
+    assert torch.equal(area, pasted.any(2).float().mean(1) * pasted.any(1).float().mean(1))
+    torch.testing.assert_close(mixed_targets.amin(1), torch.minimum(area, 1 - area))
+    torch.testing.assert_close(mixed_targets[:, 1], mixed[:, 0].mean((1, 2)))
+    assert len(area.unique()) > 30
+    assert 0.2 < float(area.mean()) < 0.5
+
+
+def test_with_both_each_picture_is_either_blended_or_pasted_into():
+    count = 400
+    stripes = (torch.arange(count) % 2).float()[:, None, None, None].expand(-1, 3, 8, 8)
+    mixed, _ = augmenter(mixup=20.0, cutmix=1.0).mix(stripes, torch.zeros(count, 2))
+
+    blended = ((mixed > 0) & (mixed < 1)).flatten(1).all(1)
+    pasted = ((mixed == 0) | (mixed == 1)).flatten(1).all(1)
+    assert bool((blended ^ pasted).all())
+    assert 140 < int(blended.sum()) < 260
 
 
 @pytest.mark.parametrize("parameter", [0.2, 1.0, 20.0])

@@ -62,9 +62,9 @@ def test_without_a_val_folder_it_is_held_out_of_train(tmp_path: Path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "holds 0 class folders, a classifier needs at least 2"),
+        ([], "holds 0 classes, a classifier needs at least 2"),
         (["cat/a.txt", "dog/a.txt"], "without a training picture: cat, dog"),
-        (["cat/1.jpg", "cat/2.jpg"], "holds 1 class folders"),
+        (["cat/1.jpg", "cat/2.jpg"], "holds 1 classes"),
         (["cat/1.jpg", "cat/2.jpg", "dog/notes.txt"], "without a training picture: dog"),
         (["cat/1.jpg", "dog/1.jpg", "dog/2.jpg"], "cat holds one picture"),
         (

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("torch")
@@ -5,10 +7,30 @@ pytest.importorskip("torch")
 import torch
 
 from gclf_runtime import InputSpec
-from gclf_trainer.networks import NETWORKS, build
+from gclf_trainer.networks import NETWORKS, admit, build
+
+OWN = {
+    "net": "torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, classes))",
+    "narrow": "torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 1))",
+    "larger": "torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 96 * 96, classes))",
+    "text": "'network'",
+}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of a module in the folder we are in; what it adds is forgotten after."""
+    functions = [f"def {name}(classes, spec):\n    return {code}\n" for name, code in OWN.items()]
+    (tmp_path / "own_networks.py").write_text("import torch\n" + "\n".join(functions))
+    (tmp_path / "own_broken.py").write_text("raise OSError('two\\nlines')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # so that it is taken out again
+    for name in OWN:
+        monkeypatch.delitem(NETWORKS, f"own_networks:{name}", raising=False)
+    return "own_networks"
+
+
+@pytest.mark.parametrize("name", ["resnet10", "cnn", "resnet9", "mlp"])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (48, 96)], ids=str)
 def test_every_network_answers_any_size_and_batch(name: str, size: tuple[int, int]):
     network = build(name, 5, InputSpec(height=size[0], width=size[1])).eval()
@@ -17,7 +39,7 @@ def test_every_network_answers_any_size_and_batch(name: str, size: tuple[int, in
         assert network(torch.zeros(count, 3, *size)).shape == (count, 5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["resnet10", "cnn", "resnet9", "mlp"])
 def test_every_weight_learns(name: str):
     network = build(name, 3, InputSpec()).train()
     network(torch.randn(8, 3, 64, 64)).square().sum().backward()
@@ -30,3 +52,55 @@ def test_every_weight_learns(name: str):
 def test_the_tutorial_network_refuses_pictures_that_pooling_would_lose():
     with pytest.raises(ValueError, match="at least 16×16 pixels, got 8×8"):
         build("cnn", 2, InputSpec(height=8, width=8))
+
+
+def test_the_mlp_is_the_tutorials():
+    network = build("mlp", 10, InputSpec(height=28, width=28))
+
+    sizes = [tuple(parameter.shape) for parameter in network.parameters()]
+    assert sizes == [(128, 3 * 28 * 28), (128,), (10, 128), (10,)]
+
+
+def test_own_code_is_imported_when_asked_for_and_never_by_a_build(own_code: str):
+    name = f"{own_code}:net"
+    with pytest.raises(ValueError, match=f"was not asked for. Pass --network {name}"):
+        build(name, 3, InputSpec())
+
+    admit(name)
+
+    assert build(name, 3, InputSpec())(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+    assert build(name, 3, InputSpec()).training
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vgg", "vgg is not one of resnet10, cnn, .*, torchvision:NAME, package.module:function"),
+        ("own_networks:absent", "cannot be imported .AttributeError"),
+        ("own_broken:net", "cannot be imported .OSError: two lines"),
+        ("no_such_module:net", "cannot be imported .ModuleNotFoundError"),
+        ("own_networks:__name__", "is no function. Name one of .classes, spec. -> torch.nn.Module"),
+        ("torchvision:resnet19", "no classification network 'resnet19'. Try"),
+        ("torchvision:fcn_resnet50", "no classification network"),
+        ("torchvision:vit_b_16", "needs operators that no exported file may have. Try"),
+    ],
+)
+def test_what_is_no_network_says_so(own_code: str, name: str, message: str):
+    with pytest.raises(ValueError, match=message) as caught:
+        admit(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_networks:narrow", r"answers two pictures by \(2, 1\). Return logits \(2, 3\)"),
+        ("own_networks:larger", "cannot take 64×64 pixels .*Try another --size"),
+        ("own_networks:text", "returned str. Return a torch.nn.Module"),
+    ],
+)
+def test_own_code_that_does_not_classify_says_so(own_code: str, name: str, message: str):
+    admit(name)
+
+    with pytest.raises(ValueError, match=message):
+        build(name, 3, InputSpec())

@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip("torch")
 
 import torch
+from torch import nn
 
 from gclf_runtime import InputSpec, ProviderError
 from gclf_trainer import (
@@ -25,6 +26,8 @@ from gclf_trainer import (
 )
 from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.evaluation import Normalise, evaluate, logits
+from gclf_trainer.loop import Training
+from gclf_trainer.pixels import Split
 from gclf_trainer.training import pixel_statistics
 
 SMALL = InputSpec(height=16, width=16)
@@ -81,7 +84,12 @@ def test_the_checkpoint_is_the_network_that_was_measured(pictures: Path, tmp_pat
     np.testing.assert_array_equal(again.predicted_n, trained.val.predicted_n)
     assert loaded.spec.label_names == trained.label_names
     assert loaded.spec.input == SMALL
-    assert loaded.spec.metrics == {"val_accuracy": trained.val.accuracy, "val_count": 24}
+    assert loaded.spec.metrics["val_accuracy"] == trained.val.accuracy
+    assert loaded.spec.metrics["val_count"] == 24
+    assert loaded.spec.temperature > 0
+    assert 0 <= loaded.spec.metrics["val_ece"] <= 1
+    assert "data:image/png;base64," in (run / "report.html").read_text("utf-8")
+    assert json.loads((run / "audit.json").read_text("utf-8"))["pictures"]["train"]
     assert len(loaded.spec.dataset_sha256) == 64
 
 
@@ -116,6 +124,9 @@ def test_the_test_split_is_measured_once_and_apart(pictures: Path, tmp_path: Pat
         {"schedule": "constant"},
         {"label_smoothing": 0.1},
         {"clip_norm": 0.0},
+        {"balance": "sampler"},
+        {"balance": "loss", "label_smoothing": 0.1},
+        {"ema": 0.9},
         {"batch_size": 1000},
         {"precision": "auto"},
         {"precision": "bf16"},
@@ -127,6 +138,87 @@ def test_every_option_trains(pictures: Path, tmp_path: Path, changes: dict[str, 
     trained = small(pictures, tmp_path / "run", **changes)
 
     assert np.isfinite(trained.val.loss)
+
+
+def split_of(labels: list[int]) -> Split:
+    """Return pictures that are black for class 0 and white for class 1."""
+    labels_n = np.array(labels, np.int64)
+    pixels_nhwc = np.zeros((len(labels), 8, 8, 3), np.uint8)
+    pixels_nhwc[labels_n == 1] = 255
+    return Split(tuple(Path(str(i)) for i in range(len(labels))), pixels_nhwc, labels_n)
+
+
+class Linear(nn.Module):
+    """Answers from the mean, and counts the white pictures that it learns from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, 2)
+        self.white = 0
+
+    def forward(self, pixels_nchw: torch.Tensor) -> torch.Tensor:
+        mean_n1 = pixels_nchw.mean((1, 2, 3))[:, None]
+        self.white += int((mean_n1 > 0).sum()) if self.training else 0
+        return self.linear(mean_n1)
+
+
+def training_of(network: nn.Module, labels: list[int], **changes: Any) -> Training:
+    split = split_of(labels)
+    options: dict[str, Any] = {"batch_size": 50, "precision": "fp32"} | changes
+    recipe = Recipe(**options)
+    normalise = Normalise((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+    return Training(network, normalise, split, split, recipe, torch.device("cpu"))
+
+
+def test_the_sampler_draws_rare_classes_as_often_as_others():
+    plain, balanced = Linear(), Linear()
+    labels = [0] * 950 + [1] * 50
+    training_of(plain, labels).run_epoch()
+    training_of(balanced, labels, balance="sampler").run_epoch()
+
+    assert plain.white == 50
+    assert 430 < balanced.white < 570
+
+
+def test_the_balanced_loss_weighs_rare_classes_as_much_as_others():
+    """Where the network cannot tell them apart, the best answer is the share of each class."""
+    shares: list[float] = []
+    for balance in ("none", "loss"):
+        network = Linear()
+        training = training_of(
+            network, [0] * 90 + [1] * 10, balance=balance, epochs=40, optimizer="adam",
+            learning_rate=0.1, batch_size=100, augmentation=Augmentation(flip=False, pad=0),
+        )  # fmt: skip
+        network.linear.weight.requires_grad_(False).zero_()
+        for _ in range(40):
+            training.run_epoch()
+        shares.append(float(network.linear.bias.detach().softmax(0)[1]))
+
+    assert shares == pytest.approx([0.1, 0.5], abs=0.02)
+
+
+def test_averaged_weights_are_what_is_measured():
+    network = Linear()
+    before = network.linear.weight.detach().clone()
+    training = training_of(network, [0, 1] * 25, ema=0.9, optimizer="sgd", schedule="constant")
+    epoch = training.run_epoch()
+    averaged, evaluated = training.evaluated.get_parameter("linear.weight"), training.measured
+
+    # The first of the moving averages keeps a tenth, not 0.9, of the random weights.
+    expected = 0.1 * before + 0.9 * network.linear.weight
+    torch.testing.assert_close(averaged, expected)
+    assert not torch.equal(averaged, network.linear.weight)
+    assert epoch.val_loss == evaluated.loss
+
+
+def test_patience_ends_a_training_that_no_longer_gets_better(pictures: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    small(pictures, run, epochs=40, patience=2, optimizer="sgd", schedule="constant")
+
+    rows = list(csv.DictReader((run / "metrics.csv").read_text("utf-8").splitlines()))
+    ranks = [(-float(row["val_accuracy"]), float(row["val_loss"])) for row in rows]
+    assert len(rows) < 40
+    assert ranks.index(min(ranks)) == len(rows) - 3
 
 
 def test_a_folder_with_a_run_is_not_overwritten(pictures: Path, tmp_path: Path):

@@ -13,6 +13,9 @@ from torch.nn import functional as F  # noqa: N812 - the name every PyTorch read
 
 from gclf_trainer.evaluation import to_nchw
 
+# Brightness and two axes of colour; grey has 0 on both (NTSC).
+_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -23,20 +26,35 @@ class Augmentation:
         flip: Mirror half of the pictures.
         rotate: Turn by up to this many degrees each way.
         zoom: Scale by up to a factor e**zoom each way, width and height apart by as much again.
-        brightness: Lighten or darken by up to this share of the picture's mean.
+        crop_scale: Cut out a part of at least this share of the area, at most 4/3 times as wide
+            or high as the picture, and stretch it over the picture (random resized crop);
+            above 0, and 1 is off.
+        brightness: Multiply by 1 ± up to this (black stays black, as in torchvision).
         contrast: Multiply the distance to the picture's mean by 1 ± up to this.
+        saturation: Multiply the distance to grey by 1 ± up to this.
+        hue: Turn the colours by up to this share of the full circle each way, at most 0.5.
         erase: Fraction of pictures that lose a rectangle (sides 15-40 % of the picture's).
         mixup: Beta parameter of mixup (Zhang et al. 2018); 0 is off.
+        cutmix: Beta parameter of CutMix (Yun et al. 2019); 0 is off. With mixup, each picture is
+            changed by one of the two.
     """
 
     pad: int = 4
     flip: bool = True
     rotate: float = 0.0
     zoom: float = 0.0
+    crop_scale: float = 1.0
     brightness: float = 0.0
     contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
     erase: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_scale <= 1:
+            raise ValueError(f"crop_scale must be above 0 and at most 1, got {self.crop_scale}")
 
 
 class Augmenter:
@@ -60,27 +78,50 @@ class Augmenter:
             rows: int64 indices of the batch, shape (B,).
 
         Returns:
-            float32, 0-255 or (brightness, contrast) somewhat beyond, shape (B, 3, H, W),
+            float32, 0-255 or (jitter of light and colour) somewhat beyond, shape (B, 3, H, W),
             channels last in memory.
         """
         recipe = self._recipe
-        if recipe.rotate or recipe.zoom:
+        if recipe.rotate or recipe.zoom or recipe.crop_scale < 1:
             batch = self._warp(to_nchw(pixels_nhwc[rows]))
         else:
             batch = to_nchw(self._crop_flip(pixels_nhwc, rows))
+        if recipe.saturation or recipe.hue:
+            batch = self._recolour(batch)
         if recipe.brightness or recipe.contrast:
             batch = self._jitter(batch)
         return self._erase(batch) if recipe.erase else batch
 
     def mix(self, pixels_nchw: Tensor, targets_nk: Tensor) -> tuple[Tensor, Tensor]:
-        """Blend each picture and its target with another's of the batch (mixup)."""
-        if not self._recipe.mixup:
+        """Mix each picture and its target with another's of the batch (mixup, CutMix)."""
+        mixup, cutmix = self._recipe.mixup, self._recipe.cutmix
+        if not mixup and not cutmix:
             return pixels_nchw, targets_nk
-        alpha = self._recipe.mixup
-        drawn = torch.from_numpy(self._shares.beta(alpha, alpha, len(pixels_nchw)))
-        share = torch.maximum(drawn, 1 - drawn).to(pixels_nchw)
-        pixels_nchw = torch.lerp(pixels_nchw.flip(0), pixels_nchw, share[:, None, None, None])
-        return pixels_nchw, torch.lerp(targets_nk.flip(0), targets_nk, share[:, None])
+        # What stays of each picture: a share of every pixel, or every pixel outside a rectangle.
+        count, _, height, width = pixels_nchw.shape
+        kept = torch.ones(count, 1, 1, device=pixels_nchw.device)
+        if mixup:
+            drawn = self._beta(mixup, count)
+            kept = torch.maximum(drawn, 1 - drawn)
+        if cutmix:
+            is_cut = self._uniform(count, 1, 1) < (0.5 if mixup else 1.0)
+            outside = self._outside(self._beta(cutmix, count), height, width)
+            kept = torch.where(is_cut, outside, kept)
+        pixels_nchw = torch.lerp(pixels_nchw.flip(0), pixels_nchw, kept[:, None])
+        return pixels_nchw, torch.lerp(targets_nk.flip(0), targets_nk, kept.mean((1, 2))[:, None])
+
+    def _beta(self, parameter: float, count: int) -> Tensor:
+        drawn = self._shares.beta(parameter, parameter, (count, 1, 1))
+        return torch.from_numpy(drawn).to(self._generator.device, torch.float32)
+
+    def _outside(self, kept_n11: Tensor, height: int, width: int) -> Tensor:
+        """Return 0 within a rectangle of about 1 - kept of the area, cut off at edges, else 1."""
+        inside: list[Tensor] = []
+        for size in (height, width):
+            middle = self._uniform(len(kept_n11), 1)
+            at = (torch.arange(size, device=kept_n11.device) + 0.5) / size
+            inside.append((at - middle).abs() < (1 - kept_n11[:, 0]).sqrt() / 2)
+        return (~(inside[0][:, :, None] & inside[1][:, None, :])).float()
 
     def _crop_flip(self, pixels_nhwc: Tensor, rows: Tensor) -> Tensor:
         """Shift and mirror by one gather: padding is an index held at the edge."""
@@ -107,6 +148,13 @@ class Augmenter:
             mirror = torch.where(self._uniform(count) < 0.5, -mirror, mirror)
         scale_x, scale_y = zoom * stretch * mirror, zoom / stretch
         shift_y, shift_x = (self._spread(count, 2 * recipe.pad / size) for size in batch.shape[2:])
+        if recipe.crop_scale < 1:
+            area = 1 - (1 - recipe.crop_scale) * self._uniform(count)
+            shape = self._spread(count, math.log(4 / 3) / 2).exp()
+            side_x, side_y = (area.sqrt() * shape).clamp(max=1), (area.sqrt() / shape).clamp(max=1)
+            scale_x, scale_y = scale_x * side_x, scale_y * side_y
+            shift_x = shift_x + self._spread(count, 1) * (1 - side_x)
+            shift_y = shift_y + self._spread(count, 1) * (1 - side_y)
         matrix = torch.stack(
             [
                 torch.stack([scale_x * angle.cos(), -scale_y * angle.sin(), shift_x], 1),
@@ -117,12 +165,26 @@ class Augmenter:
         grid = F.affine_grid(matrix, list(batch.shape), align_corners=False)
         return F.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
+    def _recolour(self, batch: Tensor) -> Tensor:
+        """Turn and stretch colours around grey, brightness kept, by one matrix per picture."""
+        count = len(batch)
+        angle = self._spread(count, self._recipe.hue * 2 * math.pi)
+        stretch = 1 + self._spread(count, self._recipe.saturation)
+        cosine, sine = stretch * angle.cos(), stretch * angle.sin()
+        one, zero = torch.ones_like(angle), torch.zeros_like(angle)
+        rows = ((one, zero, zero), (zero, cosine, -sine), (zero, sine, cosine))
+        matrix_n33 = torch.stack([torch.stack(row, 1) for row in rows], 1)
+        to_yiq = torch.tensor(_YIQ, device=batch.device)
+        matrix_n33 = torch.linalg.inv(to_yiq) @ matrix_n33 @ to_yiq
+        coloured_nhwc = batch.permute(0, 2, 3, 1).flatten(1, 2) @ matrix_n33.mT
+        return coloured_nhwc.unflatten(1, batch.shape[2:]).permute(0, 3, 1, 2)
+
     def _jitter(self, batch: Tensor) -> Tensor:
         shape = (len(batch), 1, 1, 1)
         contrast = 1 + self._spread(len(batch), self._recipe.contrast).view(shape)
         brightness = 1 + self._spread(len(batch), self._recipe.brightness).view(shape)
         mean = batch.mean((1, 2, 3), keepdim=True)
-        return (batch - mean) * contrast + mean * brightness
+        return ((batch - mean) * contrast + mean) * brightness
 
     def _erase(self, batch: Tensor) -> Tensor:
         """Paint a rectangle with the batch's mean (random erasing, Zhong et al. 2020)."""

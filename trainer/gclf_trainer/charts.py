@@ -71,7 +71,7 @@ def draw_history(
 def _panel(canvas: _Canvas, x0: float, title: str, series: Mapping[str, Sequence[float]]) -> None:
     left, top, width, height = x0 + 60, 50, 410, 290
     values = [value for points in series.values() for value in points if math.isfinite(value)]
-    ticks = _ticks(min(values, default=0), max(values, default=1))
+    ticks = round_ticks(min(values, default=0), max(values, default=1))
     low, high = ticks[0], ticks[-1]
     epochs = max(len(points) for points in series.values())
 
@@ -98,7 +98,7 @@ def _panel(canvas: _Canvas, x0: float, title: str, series: Mapping[str, Sequence
         legend -= canvas.width_of(label) + 16
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers that enclose the range."""
     span = max(high - low, abs(high) / 100, 1e-3)
     rough = span / 4

@@ -1,7 +1,7 @@
 """Checkpoints: the weights, the network's name and the ModelSpec, as data and never as code."""
 
 import hashlib
-import os
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from gclf_runtime import ModelSpec
 from gclf_trainer.errors import CheckpointError
-from gclf_trainer.networks import NETWORKS, build
+from gclf_trainer.networks import build
+from gclf_trainer.whole import write_whole
 
 _FORMAT = "gclf-checkpoint-1"
 
@@ -34,7 +35,11 @@ class Checkpoint:
 
 
 def save(path: Path, network_name: str, network: nn.Module, spec: ModelSpec) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; an earlier one is as it was.
+    """
     weights = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     record = {
         "format": _FORMAT,
@@ -42,12 +47,9 @@ def save(path: Path, network_name: str, network: nn.Module, spec: ModelSpec) -> 
         "weights": weights,
         "spec": spec.to_json(),
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        torch.save(record, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = io.BytesIO()
+    torch.save(record, content)
+    write_whole(path, content.getbuffer())
 
 
 def load(path: Path) -> Checkpoint:
@@ -68,12 +70,16 @@ def load(path: Path) -> Checkpoint:
     if fields.get("format") != _FORMAT:
         raise _foreign(path, f"its format is {fields.get('format')!r}, not {_FORMAT!r}")
     name, weights = fields.get("network"), fields.get("weights")
-    if not isinstance(name, str) or name not in NETWORKS or not isinstance(weights, dict):
-        raise _foreign(path, f"its network {name!r} is not one of {', '.join(NETWORKS)}")
+    if not isinstance(name, str) or not isinstance(weights, dict):
+        raise _foreign(path, "it names no network, or holds no weights")
     try:
         spec = ModelSpec.from_json(str(fields.get("spec")))
         network = build(name, len(spec.label_names), spec.input)
-        network.load_state_dict(cast(dict[str, Tensor], weights))
+        own = network.state_dict()  # with the versions of its modules, which a plain dict loses
+        if own.keys() != cast(dict[str, Tensor], weights).keys():
+            raise ValueError(f"its weights are not those of {name}")
+        own.update(cast(dict[str, Tensor], weights))
+        network.load_state_dict(own)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise _foreign(path, " ".join(str(error).split())[:200]) from error
     with path.open("rb") as file:

@@ -1,7 +1,10 @@
-"""A folder of labelled pictures to lists of files: which classes, which split."""
+"""A folder of labelled pictures to lists of files: which classes, which split.
+
+It knows nothing of tables or of datasets of other packages; `gclf_trainer.datasets` does.
+"""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ class LabelledFiles:
 
 @dataclass(frozen=True)
 class Folders:
-    """What a folder of labelled pictures holds; `test` is empty when there is none."""
+    """Labelled pictures in their splits; `test` is empty when there is none."""
 
     label_names: tuple[str, ...]
     train: LabelledFiles
@@ -56,10 +59,27 @@ def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
         label_names = tuple(classes)
         train = _list(classes, label_names)
         val, test = (_other_split(_first(root, names), label_names) for names in (_VAL, _TEST))
-    _refuse_empty(root, label_names, train)
-    if not val.paths:
-        train, val = _split(train, val_split, seed)
-    return Folders(label_names, train, val, test)
+    found = Folders(label_names, train, val, test)
+    return with_validation(root, found, val_split=val_split, seed=seed)
+
+
+def with_validation(root: Path, folders: Folders, *, val_split: float, seed: int) -> Folders:
+    """Hold out validation pictures where there are none.
+
+    Args:
+        root: Where the pictures come from, for messages.
+        folders: With or without validation pictures.
+        val_split: Fraction of each class (0-1, exclusive) to hold out.
+        seed: Chooses which.
+
+    Raises:
+        DatasetError: Fewer than two classes, or one without a picture to train or validate on.
+    """
+    _refuse_empty(root, folders.label_names, folders.train)
+    if folders.val.paths:
+        return folders
+    train, val = _split(folders, val_split, seed)
+    return replace(folders, train=train, val=val)
 
 
 def _first(root: Path, names: tuple[str, ...]) -> Path | None:
@@ -116,19 +136,20 @@ def read_labelled(folder: Path, label_names: tuple[str, ...]) -> LabelledFiles:
 def _refuse_empty(root: Path, label_names: tuple[str, ...], train: LabelledFiles) -> None:
     if len(label_names) < 2:
         raise DatasetError(
-            f"{root} holds {len(label_names)} class folders, a classifier needs at least 2. "
+            f"{root} holds {len(label_names)} classes, a classifier needs at least 2. "
             "Put the pictures of each class into a folder named after it"
         )
     empty = [name for label, name in enumerate(label_names) if label not in set(train.labels)]
     if empty:
         raise DatasetError(
             f"{root} has classes without a training picture: {', '.join(empty)}. "
-            "Add pictures or remove the folder"
+            "Add pictures or remove the class"
         )
 
 
-def _split(files: LabelledFiles, fraction: float, seed: int) -> tuple[LabelledFiles, LabelledFiles]:
+def _split(folders: Folders, fraction: float, seed: int) -> tuple[LabelledFiles, LabelledFiles]:
     """Hold out the same fraction of each class, at least one picture and not the last one."""
+    files = folders.train
     if not 0 < fraction < 1:
         raise ValueError(f"val_split must be between 0 and 1, got {fraction}")
     generator = np.random.default_rng(seed)
@@ -138,7 +159,7 @@ def _split(files: LabelledFiles, fraction: float, seed: int) -> tuple[LabelledFi
         members = np.flatnonzero(labels_n == label)
         if len(members) < 2:
             raise DatasetError(
-                f"{files.paths[members[0]].parent} holds one picture: none is left to validate on. "
+                f"{folders.label_names[label]} holds one picture: none is left to validate on. "
                 "Add pictures, or bring a val/ folder"
             )
         count = min(len(members) - 1, max(1, round(fraction * len(members))))

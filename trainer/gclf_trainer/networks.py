@@ -1,30 +1,121 @@
-"""The networks that can be trained by name.
+"""The networks that can be trained by name, and how others join them.
 
-Each takes normalised float pixels, NCHW with 3 channels, and returns logits (N, K). Means over
-height and width are written `mean((2, 3))`: pooling modules with an adaptive size leave shape
-arithmetic in the exported graph.
+Each takes normalised float pixels, NCHW with 3 channels (equal ones where pictures are grey), and
+returns logits (N, K). Means over height and width are written `mean((2, 3))`: pooling modules
+with an adaptive size leave shape arithmetic in the exported graph.
 """
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from gclf_runtime import InputSpec
+from gclf_trainer import backbones
 
 Builder = Callable[[int, InputSpec], nn.Module]
 
 
 def build(name: str, classes: int, spec: InputSpec) -> nn.Module:
-    """Build a network with fresh weights.
+    """Build a network with fresh weights; nothing is downloaded and no new code is imported.
 
     Args:
-        name: A key of `NETWORKS`.
+        name: A key of `NETWORKS`, or torchvision:NAME.
         classes: How many logits it returns.
         spec: The size of its input.
+
+    Raises:
+        ValueError: No such network, or it cannot take pictures of this size.
     """
-    return NETWORKS[name](classes, spec)
+    if name.startswith(backbones.PREFIX):
+        network = backbones.build(name, classes, spec)
+    elif name in NETWORKS:
+        network = NETWORKS[name](classes, spec)
+    elif ":" in name:
+        raise ValueError(f"{name} is your own code and was not asked for. Pass --network {name}")
+    else:
+        raise _unknown(name)
+    if ":" in name:
+        _try(name, network, classes, spec)
+    return network
+
+
+def admit(name: str) -> None:
+    """Check that a network is known; import package.module:function and add it to `NETWORKS`.
+
+    Only ever call it with what a user typed: a checkpoint may name a network, not import it.
+
+    Raises:
+        ValueError: There is no such network.
+    """
+    if name.startswith(backbones.PREFIX):
+        backbones.check(name)
+    elif ":" in name and name not in NETWORKS:
+        NETWORKS[name] = _imported(name)
+    elif name not in NETWORKS:
+        raise _unknown(name)
+
+
+def _imported(name: str) -> Builder:
+    module_name, _, function_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command lacks the folder it was called in
+        sys.path.insert(0, here)
+    try:
+        found: object = getattr(import_module(module_name), function_name)
+    except Exception as error:  # whatever the user's module raises as it is imported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(
+            f"{name} cannot be imported ({reason}). Name package.module:function, as Python "
+            "imports it from this folder"
+        ) from error
+    if not callable(found):
+        raise ValueError(f"{name} is no function. Name one of (classes, spec) -> torch.nn.Module")
+    return cast(Builder, found)
+
+
+def _unknown(name: str) -> ValueError:
+    known = [*NETWORKS, f"{backbones.PREFIX}NAME", "package.module:function"]
+    return ValueError(f"{name} is not one of {', '.join(known)}")
+
+
+@torch.inference_mode()
+def _try(name: str, network: object, classes: int, spec: InputSpec) -> None:
+    """Let a network that is not ours answer two black pictures."""
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} returned {type(network).__name__}. Return a torch.nn.Module")
+    try:
+        answer: object = network.eval()(torch.zeros(2, 3, spec.height, spec.width))
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        size = f"{spec.width}×{spec.height}"
+        raise ValueError(f"{name} cannot take {size} pixels ({reason}). Try another --size") from (
+            error
+        )
+    network.train()
+    if not isinstance(answer, Tensor) or answer.shape != (2, classes):
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(f"{name} answers two pictures by {got}. Return logits (2, {classes})")
+
+
+class Mlp(nn.Module):
+    """The Fashion-MNIST tutorials' network: every pixel to 128 hidden units to the classes."""
+
+    def __init__(self, classes: int, spec: InputSpec) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Linear(3 * spec.height * spec.width, 128), nn.ReLU()
+        )
+        self.classifier = nn.Linear(128, classes)
+
+    def forward(self, pixels_nchw: Tensor) -> Tensor:
+        """Return logits."""
+        return self.classifier(self.hidden(pixels_nchw))
 
 
 class Cnn(nn.Module):
@@ -129,4 +220,5 @@ NETWORKS: dict[str, Builder] = {
     "resnet10": lambda classes, spec: ResNet10(classes),
     "cnn": Cnn,
     "resnet9": lambda classes, spec: ResNet9(classes),
+    "mlp": Mlp,
 }

@@ -1,17 +1,26 @@
 """The RUN folder: what a training leaves behind.
 
-model.pt               the best epoch by validation, with its ModelSpec
+model.pt               the best epoch by validation so far, with its ModelSpec
+last.pt                the whole state after the last epoch, to resume from
 metrics.csv            one row per epoch
 config.json            everything that was asked for, and the versions that did it
-validation.csv         path, label and answer of every validation picture
-test.csv               the same for the test split, if there is one
+validation.csv         path, label and answer of every validation picture, of the best epoch
 calibration.csv        path and label of some training pictures, to quantise with
+test.csv               the same as validation.csv for the test split, if there is one
 history.png            loss and accuracy by epoch
 confusion_matrix.png   of the best epoch
+report.html            a page of all that, to look at
+audit.json             what was found in the data before training
+events/                for TensorBoard, when asked for
+result.json            what came of it; written last, so that it says that the training is over
+
+Each file but the charts is written whole or not at all. After an epoch last.pt comes first and
+model.pt, if it is the best, last: a run that ends in between is put right from last.pt.
 """
 
 import contextlib
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,69 +31,132 @@ from typing import Any
 from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.errors import RunError
 from gclf_trainer.evaluation import Evaluation
-from gclf_trainer.loop import Epoch
 from gclf_trainer.pixels import Dataset, Split
+from gclf_trainer.recipe import Epoch, Recipe
+from gclf_trainer.state import State, read_state, write_state
+from gclf_trainer.whole import write_whole
 
 _CALIBRATION = 512
 
 
 class Run:
-    """A RUN folder being written; one that holds a model already is refused.
+    """A RUN folder being written; one that holds a run already is refused, or resumed.
 
     Args:
         folder: Made when missing.
+        resume: Go on with what the folder holds; where that is nothing, begin.
+
+    Attributes:
+        state: What to go on from; None where nothing was kept.
+        config: The config.json of the run to go on with.
+        is_finished: Whether that run is over.
+        epochs: Every epoch so far.
 
     Raises:
-        RunError: The folder holds a run already, or cannot be made.
+        RunError: The folder holds a run already, one that cannot be resumed, or cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        if (folder / "model.pt").exists():
-            raise RunError(f"{folder} holds a run already. Name another --output, or remove it")
+    def __init__(self, folder: Path, *, resume: bool = False) -> None:
+        self.folder = folder
+        self.checkpoint: Path = folder / "model.pt"
+        self._last = folder / "last.pt"
+        self.state: State | None = None
+        self.config: dict[str, Any] = {}
+        self.is_finished = False
+        if resume:
+            self._look()
+        elif self.checkpoint.exists() or self._last.exists():
+            raise RunError(
+                f"{folder} holds a run already. Go on with it: --resume; or name another --output"
+            )
+        self.epochs: list[Epoch] = list(self.state.epochs) if self.state else []
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(
                 f"{folder} cannot be made ({error.strerror}). Name another --output"
             ) from error
-        self.folder = folder
-        self.checkpoint: Path = folder / "model.pt"
-        self._epochs: list[Epoch] = []
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best epoch so far: the first of the highest validation accuracy, then lowest loss."""
+        return min(self.epochs, key=lambda epoch: epoch.rank, default=None)
+
+    def is_over(self, recipe: Recipe) -> bool:
+        """Say whether every epoch was done, or none of the last `patience` was better."""
+        if len(self.epochs) >= recipe.epochs:
+            return True
+        best = self.best
+        waited = len(self.epochs) - best.number if best else 0
+        return 0 < recipe.patience <= waited
 
     def forget(self) -> None:
         """Remove the folder again if nothing is in it."""
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Keep what was asked for."""
-        text = json.dumps(config, indent=1, default=str) + "\n"
-        (self.folder / "config.json").write_text(text, encoding="utf-8")
-
-    def add(self, epoch: Epoch) -> bool:
-        """Keep an epoch's metrics; say whether it is the best so far.
-
-        Higher validation accuracy is better, then lower validation loss.
-        """
-        best = min(self._epochs, key=_rank, default=None)
-        self._epochs.append(epoch)
-        header = (field.name for field in fields(Epoch))
-        rows = (asdict(each).values() for each in self._epochs)
-        self._write_rows("metrics.csv", header, rows)
-        return best is None or _rank(epoch) < _rank(best)
-
-    def finish(self, dataset: Dataset, evaluation: Evaluation) -> None:
-        """List the validation answers of the best epoch, then draw the charts."""
-        self.write_answers("validation.csv", dataset.label_names, dataset.val, evaluation)
+    def begin(self, config: Mapping[str, Any], dataset: Dataset) -> None:
+        """Keep what was asked for, and what does not depend on the training."""
+        self._write_json("config.json", config)
         self._write_calibration(dataset)
+
+    def keep(self, training: Mapping[str, Any]) -> None:
+        """Keep the state after an epoch, and the metrics."""
+        write_state(self._last, training, self.epochs)
+        self.write_metrics()
+
+    def write_metrics(self) -> None:
+        """List the epochs so far."""
+        header = (field.name for field in fields(Epoch))
+        rows = (asdict(each).values() for each in self.epochs)
+        self._write_rows("metrics.csv", header, rows)
+
+    def finish(self, dataset: Dataset, val: Evaluation, test: Evaluation | None) -> None:
+        """List the answers of the best epoch, draw the charts, and say that the run is over."""
+        self.write_answers("validation.csv", dataset.label_names, dataset.val, val)
+        if test:
+            self.write_answers("test.csv", dataset.label_names, dataset.test, test)
         losses = {
-            "validation": [epoch.val_loss for epoch in self._epochs],
-            "training": [epoch.train_loss for epoch in self._epochs],
+            "validation": [epoch.val_loss for epoch in self.epochs],
+            "training": [epoch.train_loss for epoch in self.epochs],
         }
-        accuracy = {"validation": [epoch.val_accuracy for epoch in self._epochs]}
+        accuracy = {"validation": [epoch.val_accuracy for epoch in self.epochs]}
         draw_history(self.folder / "history.png", losses, accuracy)
         chart = self.folder / "confusion_matrix.png"
-        draw_confusion(chart, evaluation.confusion_kk, dataset.label_names)
+        draw_confusion(chart, val.confusion_kk, dataset.label_names)
+        self._write_json("result.json", self._result(val, test))
+
+    def write_report(self, html: str, audit: Mapping[str, Any]) -> None:
+        """Keep the page, and what the audit found."""
+        write_whole(self.folder / "report.html", html.encode())
+        self._write_json("audit.json", audit)
+
+    def _look(self) -> None:
+        """Find out what a run that is to go on has kept."""
+        if self._last.exists():
+            self.state = read_state(self._last)
+        elif self.checkpoint.exists():
+            raise RunError(
+                f"{self.folder} cannot be resumed: it has a model.pt and no last.pt. "
+                "Name another --output"
+            )
+        else:
+            return  # it ended before its first epoch did
+        self.config = _read_json(self.folder / "config.json")
+        self.is_finished = (self.folder / "result.json").exists()
+
+    def _result(self, val: Evaluation, test: Evaluation | None) -> dict[str, Any]:
+        measured = {"validation": val} | ({"test": test} if test else {})
+        scores = {
+            name: {"accuracy": each.accuracy, "loss": each.loss, "count": len(each.predicted_n)}
+            for name, each in measured.items()
+        }
+        return {
+            "epochs": len(self.epochs),
+            "best_epoch": self.best.number if self.best else None,
+            "seconds": sum(epoch.seconds for epoch in self.epochs),
+            **scores,
+        }
 
     def write_answers(
         self, name: str, label_names: Sequence[str], split: Split, evaluation: Evaluation
@@ -114,13 +186,22 @@ class Run:
     def _write_rows(
         self, name: str, header: Iterable[str], rows: Iterable[Iterable[object]]
     ) -> None:
-        path = self.folder / name
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)  # ends lines by CR LF, and so quotes both in names
+        writer.writerow(header)
+        writer.writerows(rows)
         # surrogateescape: a file name that is not UTF-8 goes through as it is.
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)  # ends lines by CR LF, and so quotes both in names
-            writer.writerow(header)
-            writer.writerows(rows)
+        write_whole(self.folder / name, text.getvalue().encode("utf-8", "surrogateescape"))
+
+    def _write_json(self, name: str, record: Mapping[str, Any]) -> None:
+        text = json.dumps(record, indent=1, default=str) + "\n"
+        write_whole(self.folder / name, text.encode("utf-8"))
 
 
-def _rank(epoch: Epoch) -> tuple[float, float]:
-    return -epoch.val_accuracy, epoch.val_loss
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}). Remove {path.parent} and train anew"
+        ) from error

@@ -1,22 +1,37 @@
 """From a folder of labelled pictures to a RUN folder; the command is a view of this."""
 
+import contextlib
 import platform
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from gclf_trainer import checkpoint
+from gclf_trainer.audit import Audit, audit
+from gclf_trainer.datasets import Source, read_source
+from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
-from gclf_trainer.folders import read_folders
-from gclf_trainer.loop import Epoch, Recipe, Training
+from gclf_trainer.events import Events
+from gclf_trainer.groups import Attributes, read_attributes
+from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
-from gclf_trainer.pixels import Dataset, Split, load_dataset
+from gclf_trainer.parallel import Ranks, joined
+from gclf_trainer.pixels import Dataset, Split, default_cache, load_dataset
+from gclf_trainer.recipe import Epoch, Precision, Recipe
 from gclf_trainer.run import Run
+from gclf_trainer.state import refuse_other
+from gclf_trainer.telling import calibrated, page
+from gclf_trainer.transfer import load_weights
+
+_FACTS = ("device", "device_name", "processes", "pictures", "dataset_sha256", "versions")
 
 
 class View:
@@ -26,23 +41,33 @@ class View:
         """Pictures are being decoded."""
 
     def started(self, dataset: Dataset, training: Training) -> None:
-        """The first epoch is about to begin."""
+        """The next epoch, `training.epoch` + 1, is about to begin."""
+
+    def audited(self, found: Audit) -> None:
+        """The dataset was looked over."""
 
     def stepped(self, loss: float) -> None:
         """One batch was learnt from."""
 
     def epoch_ended(self, epoch: Epoch, *, is_best: bool) -> None:
-        """One epoch was trained and measured."""
+        """One epoch was trained and measured, and is on the disk."""
+
+    def was_finished(self, output: Path) -> None:
+        """The run to resume is over; its files stay as they are."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training: the best epoch by validation, measured again from its file."""
+    """What came of a training: the best epoch by validation, measured again from its file.
+
+    `logits` are float32 (N, K) by split: `validation`, and `test` if there is one.
+    """
 
     checkpoint: Path
     label_names: tuple[str, ...]
     val: Evaluation
     test: Evaluation | None
+    logits: Mapping[str, Tensor]
 
 
 def train(
@@ -52,110 +77,294 @@ def train(
     network: str = "resnet10",
     spec: InputSpec | None = None,
     recipe: Recipe | None = None,
+    weights: str = "",
+    dataset_name: str = "",
+    download: bool = False,
+    class_names: Path | None = None,
     val_split: float = 0.05,
+    attributes: Path | None = None,
+    ignore_audit: bool = False,
     device: str = "auto",
     license: str = "",
     cache: Path | None = None,
+    command: str = "",
+    tensorboard: bool = False,
+    resume: bool = False,
     view: View | None = None,
 ) -> Trained:
-    """Train a network on a folder of labelled pictures.
+    """Train a network on labelled pictures.
+
+    Started by torchrun, every process calls this, and they train together; the first one writes
+    and is watched.
 
     Args:
-        data: One folder per class, or `train/`, `val/` and `test/` folders of those.
+        data: One folder per class, or `train/`, `val/` and `test/` folders of those, or a .csv of
+            path, label and split, or a folder of IDX files; see `gclf_trainer.datasets`.
         output: The RUN folder to write, see `gclf_trainer.run`.
-        network: A name in `gclf_trainer.networks.NETWORKS`.
+        network: A name in `gclf_trainer.networks.NETWORKS`, torchvision:NAME, or
+            package.module:function once `networks.admit` has let it in.
         spec: The model's input; 64×64, stretched, when None.
         recipe: How to train; the defaults when None.
+        weights: What the network starts with: DEFAULT (torchvision downloads it), a file, or ""
+            for fresh ones; see `gclf_trainer.transfer`.
+        dataset_name: torchvision:NAME; `data` is then where torchvision keeps its datasets.
+        download: Whether torchvision may download it.
+        class_names: A JSON object of class, as found, to the name that it shall have.
         val_split: Fraction of each class held out when there is no `val/`.
+        attributes: A .csv with a row per picture, for figures by group in the report.
+        ignore_audit: Train although the audit refuses the dataset.
         device: `auto`, or what torch calls it: `cpu`, `cuda`, `cuda:1`.
         license: Licence of the weights, for the ModelSpec.
         cache: Where decoded pixels are kept; None keeps none.
+        command: What repeats the run, for the report.
+        tensorboard: Write event files for TensorBoard to RUN/events.
+        resume: Go on with the run in `output` after its last whole epoch, to the same weights as
+            if it had never stopped (on the same CPU threads: to the bit). A run that is over is
+            measured again and left as it is; where there is none yet, one begins. `auto`
+            precision is the one that was chosen then.
         view: Watches.
 
     Raises:
-        DatasetError: The folder cannot be trained on.
+        DatasetError: The pictures cannot be trained on, or the audit refuses them.
+        CheckpointError: `weights` cannot be had, or do not fit.
         ValueError: The input is too small for the network.
-        RunError: `output` holds a run already, or cannot be made.
+        RunError: `output` holds a run already, or one begun otherwise, or cannot be made.
+        OSError: The run cannot be written; it can be resumed.
         ProviderError: The device is not there.
         TrainingError: The loss is no longer a number.
     """
-    spec, recipe, view = spec or InputSpec(), recipe or Recipe(), view or View()
-    place = _device(device)
-    run = Run(output)
+    spec, recipe = spec or InputSpec(), recipe or Recipe()
+    seed = recipe.seed
+    with joined() as ranks:
+        view = view if view and ranks.is_first else View()
+        place = _device(device, ranks)
+        run = ranks.from_first(lambda: Run(output, resume=resume))
+        try:
+            source = Source(
+                path=data, dataset=dataset_name, download=download, class_names=class_names
+            )
+            keep = cache or default_cache()
+            folders = ranks.first_then_others(
+                lambda: read_source(
+                    source, val_split=val_split, seed=seed, keep=keep, on_progress=view.decoding
+                )
+            )
+            dataset = ranks.first_then_others(
+                lambda: load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
+            )
+            torch.manual_seed(seed)
+            model = ranks.first_then_others(lambda: build(network, len(dataset.label_names), spec))
+            audited = ranks.from_first(lambda: audit(dataset))
+            if audited.is_refused and not ignore_audit:
+                raise DatasetError(
+                    f"the audit refuses {data}: {_refusals(audited)}. "
+                    f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
+                )
+            table = read_attributes(attributes) if attributes else None
+            promise = _promise(dataset, spec, license)
+            if weights:
+                promise = _transferred(model, network, weights, promise, ranks)
+        except ValueError:  # a DatasetError, or an input too small for the network
+            run.forget()
+            raise
+        config: dict[str, Any] = {
+            "data": data,
+            "network": network,
+            "weights": weights,
+            "input": asdict(spec),
+            "val_split": val_split,
+            "device": str(place),
+            "device_name": _device_name(place),
+            "processes": ranks.count,
+            "label_names": dataset.label_names,
+            "pictures": {n: len(s.paths) for n, s in _splits(dataset).items()},
+            "unreadable": [[str(path), reason] for path, reason in dataset.unreadable],
+            "dataset_sha256": dataset.sha256,
+            "versions": promise.versions,
+        }
+        if run.state:
+            recipe = replace(recipe, precision=_precision(recipe, run))
+            refuse_other(run.config, config | {"recipe": _in_full(recipe)}, output)
+        if run.is_finished:
+            view.was_finished(output)
+            return ranks.from_first(lambda: _measured(run.checkpoint, dataset, place))
+        normalise = Normalise(promise.mean, promise.std)
+        training = Training(model, normalise, dataset.train, dataset.val, recipe, place, ranks)
+        recipe = replace(recipe, precision=training.precision)
+        view.audited(audited)
+        job = _Job(
+            run,
+            dataset,
+            training,
+            network,
+            promise,
+            ranks,
+            audited,
+            table,
+            command,
+            {name: _said(config[name]) for name in _FACTS},
+        )
+        job.start(config | {"recipe": _in_full(recipe)})
+        view.started(dataset, training)
+        with _events(run, training, wanted=tensorboard and ranks.is_first) as events:
+            job.run_epochs(view, events)
+        return ranks.from_first(job.finish)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training and the folder that it is kept in, by the first process."""
+
+    run: Run
+    dataset: Dataset
+    training: Training
+    network: str
+    promise: ModelSpec
+    ranks: Ranks
+    audit: Audit
+    attributes: Attributes | None
+    command: str
+    facts: Mapping[str, str]
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Begin the folder; or go back to its state, and put right what a kill left behind it."""
+        if self.run.state is None:
+            if self.ranks.is_first:
+                self.run.begin(config, self.dataset)
+            return
+        self.training.restore(self.run.state.training)
+        self.run.state = None  # it may be large
+        best = self.run.best
+        if best and best.number == self.training.epoch:
+            self._keep_best(best, self.training.evaluate())
+        if self.ranks.is_first:
+            self.run.write_metrics()
+
+    def run_epochs(self, view: View, events: Events | None) -> None:
+        """Train until it is over, and keep every epoch before the next begins."""
+        while not self.run.is_over(self.training.recipe):
+            epoch = self.training.run_epoch(view.stepped)
+            self.run.epochs.append(epoch)
+            is_best = self.run.best is epoch
+            if self.ranks.is_first:
+                self.run.keep(self.training.state())
+            if is_best:
+                self._keep_best(epoch, self.training.measured)
+            view.epoch_ended(epoch, is_best=is_best)
+            if events:
+                events.add(epoch)
+
+    def finish(self) -> Trained:
+        """Measure the best epoch from its file; the test split is looked at here and only here."""
+        run, dataset = self.run, self.dataset
+        trained = _measured(run.checkpoint, dataset, self.training.device)
+        calibration = calibrated(run.checkpoint, dataset, trained.logits["validation"])
+        html = page(
+            run,
+            dataset,
+            self.training,
+            calibration,
+            trained.logits,
+            network=self.network,
+            audit=self.audit,
+            attributes=self.attributes,
+            command=self.command,
+            facts=self.facts,
+        )
+        run.write_report(html, self.audit.to_record())
+        run.finish(dataset, trained.val, trained.test)
+        return trained
+
+    def _keep_best(self, epoch: Epoch, val: Evaluation) -> None:
+        if not self.ranks.is_first:
+            return
+        dataset = self.dataset
+        # First, so that a model.pt never lies there without it.
+        self.run.write_answers("validation.csv", dataset.label_names, dataset.val, val)
+        metrics = {"val_accuracy": epoch.val_accuracy, "val_count": len(dataset.val.paths)}
+        promise = replace(self.promise, metrics=metrics)
+        checkpoint.save(self.run.checkpoint, self.network, self.training.evaluated, promise)
+
+
+def _measured(path: Path, dataset: Dataset, place: torch.device) -> Trained:
+    best = checkpoint.load(path)
+    network = best.network.to(place).to(memory_format=torch.channels_last)
+    normalise = Normalise(best.spec.mean, best.spec.std).to(place)
+
+    def answer(split: Split) -> Tensor:
+        return logits(network, normalise, torch.from_numpy(split.pixels_nhwc).to(place)).cpu()
+
+    def measure(split: Split, logits_nk: Tensor) -> Evaluation:
+        return evaluate(logits_nk, torch.from_numpy(split.labels_n))
+
+    answers = {"validation": answer(dataset.val)}
+    if dataset.test.paths:
+        answers["test"] = answer(dataset.test)
+    val = measure(dataset.val, answers["validation"])
+    test = measure(dataset.test, answers["test"]) if dataset.test.paths else None
+    return Trained(path, dataset.label_names, val, test, answers)
+
+
+def _refusals(audited: Audit) -> str:
+    return "; ".join(f.line for f in audited.findings if f.severity == "refusal")
+
+
+def _transferred(
+    model: nn.Module, network: str, weights: str, promise: ModelSpec, ranks: Ranks
+) -> ModelSpec:
+    """Fill the network; pixels are then normalised as its weights were trained with."""
+    loaded = ranks.first_then_others(
+        lambda: load_weights(model, network, weights, promise.label_names)
+    )
+    if loaded.normalisation is None:
+        return promise
+    mean, std = loaded.normalisation
+    return replace(promise, mean=mean, std=std)
+
+
+@contextlib.contextmanager
+def _events(run: Run, training: Training, *, wanted: bool) -> Generator[Events | None]:
+    if not wanted:
+        yield None
+        return
+    events = Events(run.folder / "events", first_epoch=training.epoch + 1)
     try:
-        folders = read_folders(data, val_split=val_split, seed=recipe.seed)
-        dataset = load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
-        torch.manual_seed(recipe.seed)
-        model = build(network, len(dataset.label_names), spec)
-    except ValueError:  # a DatasetError, or an input too small for the network
-        run.forget()
-        raise
+        yield events
+    finally:
+        events.close()
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        items = cast(Mapping[object, object], value).items()
+        return ", ".join(f"{name} {inner}" for name, inner in items)
+    return str(value)
+
+
+def _promise(dataset: Dataset, spec: InputSpec, license: str) -> ModelSpec:
     mean, std = pixel_statistics(dataset.train.pixels_nhwc)
-    versions = {name: version(name) for name in ("gclf-trainer", "torch", "pillow", "numpy")}
-    promise = ModelSpec(
+    names = ("gclf-trainer", "torch", "pillow", "numpy")
+    return ModelSpec(
         label_names=dataset.label_names,
         input=spec,
         mean=(mean, mean, mean),
         std=(std, std, std),
         dataset_sha256=dataset.sha256,
-        versions=versions,
+        versions={name: version(name) for name in names},
         license=license,
     )
 
-    training = Training(
-        model, Normalise(promise.mean, promise.std), dataset.train, dataset.val, recipe, place
-    )
-    run.write_config(
-        {
-            "data": data,
-            "network": network,
-            "input": asdict(spec),
-            "val_split": val_split,
-            "device": str(place),
-            "device_name": _device_name(place),
-            "recipe": asdict(
-                replace(
-                    recipe,
-                    precision=training.precision,
-                    learning_rate=recipe.peak_rate,
-                    weight_decay=recipe.decay,
-                )
-            ),
-            "label_names": dataset.label_names,
-            "pictures": {n: len(s.paths) for n, s in _splits(dataset).items()},
-            "unreadable": [[str(path), reason] for path, reason in dataset.unreadable],
-            "dataset_sha256": dataset.sha256,
-            "versions": versions,
-        }
-    )
-    view.started(dataset, training)
-    for _ in range(recipe.epochs):
-        epoch = training.run_epoch(view.stepped)
-        is_best = run.add(epoch)
-        if is_best:
-            metrics = {"val_accuracy": epoch.val_accuracy, "val_count": len(dataset.val.paths)}
-            promise = replace(promise, metrics=metrics)
-            checkpoint.save(run.checkpoint, network, training.network, promise)
-        view.epoch_ended(epoch, is_best=is_best)
-    return _finish(run, dataset, place)
+
+def _in_full(recipe: Recipe) -> dict[str, Any]:
+    """Spell a recipe out, defaults too."""
+    return asdict(replace(recipe, learning_rate=recipe.peak_rate, weight_decay=recipe.decay))
 
 
-def _finish(run: Run, dataset: Dataset, place: torch.device) -> Trained:
-    """Measure the best epoch from its file; the test split is looked at here and only here."""
-    best = checkpoint.load(run.checkpoint)
-    network = best.network.to(place).to(memory_format=torch.channels_last)
-    normalise = Normalise(best.spec.mean, best.spec.std).to(place)
-
-    def measure(split: Split) -> Evaluation:
-        pixels_nhwc = torch.from_numpy(split.pixels_nhwc).to(place)
-        return evaluate(logits(network, normalise, pixels_nhwc), torch.from_numpy(split.labels_n))
-
-    val = measure(dataset.val)
-    run.finish(dataset, val)
-    test = measure(dataset.test) if dataset.test.paths else None
-    if test:
-        run.write_answers("test.csv", dataset.label_names, dataset.test, test)
-    return Trained(run.checkpoint, dataset.label_names, val, test)
+def _precision(recipe: Recipe, run: Run) -> Precision:
+    """Return the precision that was chosen when the run began, unless one is asked for."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bf16" if run.config.get("recipe", {}).get("precision") == "bf16" else "fp32"
 
 
 def pixel_statistics(pixels_nhwc: NDArray[np.uint8]) -> tuple[float, float]:
@@ -183,9 +392,11 @@ def _splits(dataset: Dataset) -> dict[str, Split]:
     return {"train": dataset.train, "val": dataset.val, "test": dataset.test}
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, ranks: Ranks) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.count > 1:
+        name = f"cuda:{ranks.local}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

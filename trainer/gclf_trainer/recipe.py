@@ -1,0 +1,94 @@
+"""How to train: every number of it, and the defaults."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gclf_trainer.augment import Augmentation
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["one-cycle", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
+Balance = Literal["none", "sampler", "loss"]
+
+# AdamW's decay does not pass through the gradient, so it is a hundred times another's.
+DEFAULT_RATE: dict[Optimizer, float] = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3}
+DEFAULT_DECAY: dict[Optimizer, float] = {"sgd": 5e-4, "adam": 1e-4, "adamw": 5e-2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training pictures.
+        batch_size: Pictures per step, of all processes together; the last, short batch of an
+            epoch is left out, and the order changes every epoch.
+        optimizer: `sgd` is with Nesterov momentum.
+        schedule: `one-cycle` rises for 30 % of the steps and falls to nothing, while momentum
+            falls from 0.95 to 0.85 and rises again (Smith 2018); `constant` keeps 0.9.
+        learning_rate: Its peak, above 0; the optimiser's default when None.
+        weight_decay: On the weights of convolutions and matrices, not on biases and norms; the
+            optimiser's default when None.
+        clip_norm: Longest gradient, as a vector; 0 is off.
+        label_smoothing: Share of the target spread over all classes, 0-1.
+        balance: What is done for rare classes: `sampler` draws pictures with replacement, each
+            class as often as the others; `loss` weighs a picture by its class's rarity.
+        ema: Decay per step of the moving average of the weights, 0-1, less in the first steps;
+            what is measured and saved is then the average. 0 is off.
+        patience: Stop after so many epochs without a better one; 0 is off. `one-cycle` is planned
+            over all `epochs`: stopped early, its rate has not come down. `constant` suits better.
+        freeze: Train the head alone, of a network that came with weights.
+        unfreeze_at: Epochs, from 1, at each of which another part of the frozen layers is trained
+            too, from the head back; the last opens all.
+        precision: Of the training steps; `auto` times both and takes the faster.
+            Evaluation is always in fp32.
+        compile: Whether to compile the network (torch.compile).
+        seed: Of the weights, the order and the augmentation.
+        augmentation: How far training pictures are changed.
+    """
+
+    epochs: int = 25
+    batch_size: int = 128
+    optimizer: Optimizer = "adamw"
+    schedule: Schedule = "one-cycle"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.0
+    balance: Balance = "none"
+    ema: float = 0.0
+    patience: int = 0
+    freeze: bool = False
+    unfreeze_at: tuple[int, ...] = ()
+    precision: Precision = "auto"
+    compile: bool = False
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate, or the optimiser's default."""
+        return DEFAULT_RATE[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def decay(self) -> float:
+        """The weight decay, or the optimiser's default."""
+        return DEFAULT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch did; `train_loss` is on augmented pictures, with label smoothing."""
+
+    number: int
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+    seconds: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Lower is better: by validation accuracy, then by validation loss."""
+        return -self.val_accuracy, self.val_loss
