@@ -33,7 +33,8 @@ except ImportError:  # Windows
 STDOUT = "-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BESIDE_THE_ROWS = ("sort_into", "link")  # of the settings: a run's, but not its rows'
-_SECONDS_HELD = 0.2  # a row waits no longer than this, or than
+# A row that comes so soon after the last write waits for a later row, a stop or the end.
+_SECONDS_HELD = 0.2
 _ROWS_HELD = 64
 
 
@@ -117,7 +118,7 @@ class RowFile:
                 self._append(self._codec.header())
 
     def write(self, result: FileResult) -> None:
-        """Add a row; it is on disk at once, or with the rows that follow at once."""
+        """Add a row; it is written at once, or with one that comes 0.2 s after the last write."""
         self._held.append(self._codec.encode(result))
         if len(self._held) >= _ROWS_HELD or time.monotonic() - self._flushed_at > _SECONDS_HELD:
             self.flush()
