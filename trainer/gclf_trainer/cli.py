@@ -162,6 +162,21 @@ def command(
     weights: Annotated[
         str, typer.Option(metavar="DEFAULT|FILE", help="Start from these, not from chance.")
     ] = "",
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A model.pt of the same classes and size, whose answers are learnt from too.",
+        ),
+    ] = None,
+    distill: Annotated[
+        float, typer.Option(min=0, max=1, help="The teacher's share of the loss.")
+    ] = _DEFAULT.distill,
+    temperature: Annotated[
+        float, typer.Option(min=0.1, help="Softens the answers that are compared with its.")
+    ] = _DEFAULT.temperature,
     freeze: Annotated[bool, typer.Option("--freeze", help="Train the head alone.")] = False,
     unfreeze_at: Annotated[
         list[int] | None,
@@ -277,6 +292,8 @@ def command(
         weight_decay=weight_decay,
         clip_norm=clip_norm,
         label_smoothing=label_smoothing,
+        distill=distill,
+        temperature=temperature,
         balance=balance,
         ema=ema,
         patience=patience,
@@ -296,6 +313,7 @@ def command(
             spec=spec,
             recipe=recipe,
             weights=weights,
+            teacher=teacher,
             dataset_name=dataset,
             download=download,
             class_names=class_names,

@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - the name every PyTorch read
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gclf_trainer.augment import Augmenter
+from gclf_trainer.distillation import Teacher, distillation_loss
 from gclf_trainer.errors import TrainingError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits, to_nchw
 from gclf_trainer.optimizers import faster_precision, optimizer_of, scheduler_of
@@ -39,6 +40,7 @@ class Training:
         recipe: How to train.
         device: Where.
         ranks: Which of several processes this is; alone when None.
+        teacher: Whose answers are followed too, as far as the recipe says.
 
     Attributes:
         evaluated: The network that is measured and worth saving: the average of the weights where
@@ -56,6 +58,7 @@ class Training:
         recipe: Recipe,
         device: torch.device,
         ranks: Ranks | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = device
@@ -64,6 +67,7 @@ class Training:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self._ranks = ranks or Ranks()
         self._normalise = normalise.to(device)
+        self._teacher = teacher.to(device) if teacher else None
         self._pixels_nhwc = torch.from_numpy(train.pixels_nhwc).to(device)
         self._labels_n = torch.from_numpy(train.labels_n).to(device)
         self._rarity_k = _rarity(torch.from_numpy(train.labels_n))
@@ -118,9 +122,8 @@ class Training:
         augmenting = torch.Generator(self.device).manual_seed(self._seed(1))
         augmenter = Augmenter(self.recipe.augmentation, augmenting)
         rows = self._order().to(self.device)[: self._batch]
-        pixels_nchw = self._normalise(augmenter.pixels(self._pixels_nhwc, rows))
-        targets_nk = F.one_hot(self._labels_n[rows], len(self._rarity_k)).float()
-        return augmenter.mix(pixels_nchw, targets_nk)
+        pixels_nchw, targets_nk = self._batch_of(rows, augmenter)
+        return self._normalise(pixels_nchw), targets_nk
 
     def evaluate(self) -> Evaluation:
         """Measure on the validation split, in fp32."""
@@ -176,9 +179,7 @@ class Training:
 
     def _step(self, rows: Tensor, augmenter: Augmenter) -> Tensor:
         """Take one step; return this process's part of the mean loss of the batch."""
-        pixels_nchw = self._normalise(augmenter.pixels(self._pixels_nhwc, rows))
-        targets_nk = F.one_hot(self._labels_n[rows], len(self._rarity_k)).float()
-        pixels_nchw, targets_nk = augmenter.mix(pixels_nchw, targets_nk)
+        pixels_nchw, targets_nk = self._batch_of(rows, augmenter)
         mine = self._ranks.share(len(rows))
         loss = self._loss(pixels_nchw[mine], targets_nk[mine])
         loss = loss * (len(targets_nk[mine]) / len(rows))
@@ -192,12 +193,24 @@ class Training:
         self._scheduler.step()
         return loss.detach()
 
+    def _batch_of(self, rows: Tensor, augmenter: Augmenter) -> tuple[Tensor, Tensor]:
+        """Make float pixels, 0-255, and targets of a batch."""
+        pixels_nchw = augmenter.pixels(self._pixels_nhwc, rows)
+        targets_nk = F.one_hot(self._labels_n[rows], len(self._rarity_k)).float()
+        return augmenter.mix(pixels_nchw, targets_nk)
+
     def _loss(self, pixels_nchw: Tensor, targets_nk: Tensor) -> Tensor:
+        recipe = self.recipe
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            predicted_nk = self._forward(pixels_nchw).float()
-        weight_k = self._rarity_k.to(self.device) if self.recipe.balance == "loss" else None
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(predicted_nk, targets_nk, weight_k, label_smoothing=smoothing)
+            predicted_nk = self._forward(self._normalise(pixels_nchw)).float()
+            taught_nk = self._teacher.logits(pixels_nchw).float() if self._teacher else None
+        weight_k = self._rarity_k.to(self.device) if recipe.balance == "loss" else None
+        smoothing = recipe.label_smoothing
+        loss = F.cross_entropy(predicted_nk, targets_nk, weight_k, label_smoothing=smoothing)
+        if taught_nk is None:
+            return loss
+        taught = distillation_loss(predicted_nk, taught_nk, temperature=recipe.temperature)
+        return torch.lerp(loss, taught, recipe.distill)
 
     def _order(self) -> Tensor:
         """Draw the rows of an epoch; on the CPU, so that every device has the same."""

@@ -31,6 +31,9 @@ class Recipe:
             optimiser's default when None.
         clip_norm: Longest gradient, as a vector; 0 is off.
         label_smoothing: Share of the target spread over all classes, 0-1.
+        distill: Share of the loss, 0-1, that is the distance to a teacher's answers, if there is
+            a teacher; the rest is the distance to the labels.
+        temperature: What softens the answers of both for that, above 0.
         balance: What is done for rare classes: `sampler` draws pictures with replacement, each
             class as often as the others; `loss` weighs a picture by its class's rarity.
         ema: Decay per step of the moving average of the weights, 0-1, less in the first steps;
@@ -55,6 +58,8 @@ class Recipe:
     weight_decay: float | None = None
     clip_norm: float = 1.0
     label_smoothing: float = 0.0
+    distill: float = 0.7
+    temperature: float = 2.0
     balance: Balance = "none"
     ema: float = 0.0
     patience: int = 0

@@ -19,6 +19,7 @@ _FORMAT = "gclf-state-1"
 _DECISIVE = (
     "network",
     "weights",
+    "teacher",
     "input",
     "val_split",
     "recipe",

@@ -17,6 +17,7 @@ from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from gclf_trainer import checkpoint
 from gclf_trainer.audit import Audit, audit
 from gclf_trainer.datasets import Source, read_source
+from gclf_trainer.distillation import read_teacher
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
 from gclf_trainer.events import Events
@@ -78,6 +79,7 @@ def train(
     spec: InputSpec | None = None,
     recipe: Recipe | None = None,
     weights: str = "",
+    teacher: Path | None = None,
     dataset_name: str = "",
     download: bool = False,
     class_names: Path | None = None,
@@ -107,6 +109,7 @@ def train(
         recipe: How to train; the defaults when None.
         weights: What the network starts with: DEFAULT (torchvision downloads it), a file, or ""
             for fresh ones; see `gclf_trainer.transfer`.
+        teacher: A model.pt of the same classes and input, whose answers are learnt from too.
         dataset_name: torchvision:NAME; `data` is then where torchvision keeps its datasets.
         download: Whether torchvision may download it.
         class_names: A JSON object of class, as found, to the name that it shall have.
@@ -162,6 +165,7 @@ def train(
                 )
             table = read_attributes(attributes) if attributes else None
             promise = _promise(dataset, spec, license)
+            taught_by = read_teacher(teacher, dataset.label_names, spec) if teacher else None
             if weights:
                 promise = _transferred(model, network, weights, promise, ranks)
         except ValueError:  # a DatasetError, or an input too small for the network
@@ -171,6 +175,7 @@ def train(
             "data": data,
             "network": network,
             "weights": weights,
+            "teacher": taught_by.sha256 if taught_by else "",
             "input": asdict(spec),
             "val_split": val_split,
             "device": str(place),
@@ -189,7 +194,9 @@ def train(
             view.was_finished(output)
             return ranks.from_first(lambda: _measured(run.checkpoint, dataset, place))
         normalise = Normalise(promise.mean, promise.std)
-        training = Training(model, normalise, dataset.train, dataset.val, recipe, place, ranks)
+        training = Training(
+            model, normalise, dataset.train, dataset.val, recipe, place, ranks, taught_by
+        )
         recipe = replace(recipe, precision=training.precision)
         view.audited(audited)
         job = _Job(
