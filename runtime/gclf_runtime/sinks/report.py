@@ -14,6 +14,7 @@ from gclf_runtime.results import FileResult, Prediction
 from gclf_runtime.sinks.report_page import PATH_CHARS, Group, Picture, render, shorten
 
 _PIXEL_BYTES = 16 * 2**20  # of all pictures together: 1365 of 64×64, a page of about 15 MB
+_GUESSES = 5  # of each picture
 _COLORS = 6  # that can be told apart; with more classes the histogram does not tell them
 
 
@@ -78,7 +79,7 @@ class Report:
             # A copy: the pixels may be a view that would keep a whole batch alive.
             kept = None if pixels_hwc is None else pixels_hwc.copy()
             path = shorten(result.path, PATH_CHARS)
-            heapq.heappush(group.heap, (*rank, Picture(path, prediction.top(2), kept)))
+            heapq.heappush(group.heap, (*rank, Picture(path, prediction.top(_GUESSES), kept)))
             group.shrink(self._pictures_limit)
 
     def _open_group(self, label: str, picture_bytes: int) -> None:

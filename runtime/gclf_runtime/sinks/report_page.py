@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 PATH_CHARS, _NAME_CHARS = 300, 80
+_BELOW = 2  # guesses that have room below their picture; more stand beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,16 +235,18 @@ def _gallery(groups: list[Group]) -> str:
     pictures = (entry[2].pixels_hwc for group in groups for entry in group.heap)
     height, width = next((p.shape[:2] for p in pictures if p is not None), (64, 64))
     scale = max(1, round(128 / max(height, width)))
+    guesses = max((len(entry[2].top) for group in groups for entry in group.heap), default=0)
+    layout = "gallery beside" if guesses > _BELOW else "gallery"
     sections = "".join(
         f'<section id="class-{index}">\n'
         f"<h3>{_name(group.label)} <small>{_shown(group)}</small></h3>\n"
-        f'<div class="gallery">\n{_figures(group)}</div></section>\n'
+        f'<div class="{layout}">\n{_figures(group)}</div></section>\n'
         for index, group in enumerate(groups)
     )
     return (
         f'<div style="--picture: {width * scale}px">\n<h2>What the model saw</h2>\n'
         f'<p class="note">The exact {width}×{height} pixels it was given, enlarged; the least '
-        f"confident first, each with its two most probable classes.</p>\n{sections}</div>"
+        f"confident first, each with its most probable classes.</p>\n{sections}</div>"
     )
 
 
@@ -262,7 +265,8 @@ def _figures(group: Group) -> str:
 def _figure(picture: Picture) -> str:
     name = os.path.basename(picture.path) or picture.path
     guesses = "".join(
-        f'<span class="guess">{_name(label)}<b>{probability:.1%}</b></span>'
+        f'<span class="guess" style="--share: {probability:.1%}">'
+        f"{_name(label)}<b>{probability:.1%}</b></span>"
         for label, probability in picture.top
     )
     return (
