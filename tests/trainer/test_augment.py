@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gclf_trainer.augment import Augmentation, Augmenter
+from gclf_trainer.augment import Augmenter
+from gclf_trainer.recipe import Augmentation
 
 OFF = {"pad": 0, "flip": False}
 

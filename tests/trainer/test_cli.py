@@ -70,3 +70,43 @@ def test_what_cannot_be_trained_is_one_line(
     assert result.returncode == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["absent", "--output", "run", "--epochs", "0"],
+        ["absent", "--output", "run", "--network", "vgg"],
+        ["absent", "--output", "run", "--dataset", "MNIST"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_waits_for_torch_before_the_arguments_are_right(arguments: list[str]):
+    program = (
+        "import sys\nfrom gclf_trainer import cli\n"
+        f"sys.argv = ['gclf-train', *{arguments!r}]\n"
+        "try:\n    cli.main()\n"
+        "finally:\n    print('loaded', *sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = set(result.stdout.split("loaded ")[-1].split())
+
+    assert "gclf_trainer.cli" in loaded
+    assert not loaded & {"torch", "torchvision", "numpy"}
+
+
+def test_our_own_networks_need_no_torchvision():
+    """It takes seconds to import."""
+    program = (
+        "import sys, gclf_trainer.training\nfrom gclf_runtime import InputSpec\n"
+        "from gclf_trainer.networks import build\nfrom gclf_trainer.transfer import head\n"
+        "head(build('resnet10', 2, InputSpec()))\nprint(*sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert "torch" in result.stdout.split()
+    assert "torchvision" not in result.stdout.split()

@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gclf_trainer.augment import Augmentation
     from gclf_trainer.errors import CheckpointError, DatasetError, RunError, TrainingError
-    from gclf_trainer.recipe import Recipe
-    from gclf_trainer.training import Trained, View, train
+    from gclf_trainer.recipe import Augmentation, Recipe
+    from gclf_trainer.trained import Trained
+    from gclf_trainer.training import train
+    from gclf_trainer.view import View
 
 __all__ = [
     "Augmentation",
@@ -22,10 +23,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Augmentation": "augment",
+    "Augmentation": "recipe",
     "Recipe": "recipe",
-    "Trained": "training",
-    "View": "training",
+    "Trained": "trained",
+    "View": "view",
     "train": "training",
 }
 

@@ -4,7 +4,6 @@ Axes: n batch, h height, w width, c channels (RGB), k classes.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,49 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
 
 from gclf_trainer.evaluation import to_nchw
+from gclf_trainer.recipe import Augmentation
 
 # Brightness and two axes of colour; grey has 0 on both (NTSC).
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How far a training picture may be changed; every default but the first two is off.
-
-    Attributes:
-        pad: Shift by up to this many pixels each way, edges repeated (pad + random crop).
-        flip: Mirror half of the pictures.
-        rotate: Turn by up to this many degrees each way.
-        zoom: Scale by up to a factor e**zoom each way, width and height apart by as much again.
-        crop_scale: Cut out a part of at least this share of the area, at most 4/3 times as wide
-            or high as the picture, and stretch it over the picture (random resized crop);
-            above 0, and 1 is off.
-        brightness: Multiply by 1 ± up to this (black stays black, as in torchvision).
-        contrast: Multiply the distance to the picture's mean by 1 ± up to this.
-        saturation: Multiply the distance to grey by 1 ± up to this.
-        hue: Turn the colours by up to this share of the full circle each way, at most 0.5.
-        erase: Fraction of pictures that lose a rectangle (sides 15-40 % of the picture's).
-        mixup: Beta parameter of mixup (Zhang et al. 2018); 0 is off.
-        cutmix: Beta parameter of CutMix (Yun et al. 2019); 0 is off. With mixup, each picture is
-            changed by one of the two.
-    """
-
-    pad: int = 4
-    flip: bool = True
-    rotate: float = 0.0
-    zoom: float = 0.0
-    crop_scale: float = 1.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.crop_scale <= 1:
-            raise ValueError(f"crop_scale must be above 0 and at most 1, got {self.crop_scale}")
 
 
 class Augmenter:

@@ -7,8 +7,7 @@ from torchvision.models.alexnet import AlexNet  # pyright: ignore[reportMissingT
 from torchvision.models.vgg import VGG  # pyright: ignore[reportMissingTypeStubs]
 
 from gclf_runtime import InputSpec
-
-PREFIX = "torchvision:"
+from gclf_trainer.networks import PREFIX
 
 # Their exported graphs make large tensors out of a few numbers, which the runtime refuses
 # (gclf_runtime.model_file.graph). Better to say so before the training than after.

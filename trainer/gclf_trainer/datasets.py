@@ -15,8 +15,8 @@ from typing import Any, cast
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.folders import Folders, LabelledFiles, read_folders, with_validation
 from gclf_trainer.idx import is_idx_folder, read_idx_folder
-from gclf_trainer.published import PREFIX, read_published
 
+PREFIX = "torchvision:"
 SPLITS = {
     **dict.fromkeys(("", "train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
@@ -64,6 +64,8 @@ def read_source(
     """
     path = source.path
     if source.dataset:
+        from gclf_trainer.published import read_published  # torchvision takes seconds
+
         found = read_published(
             source.dataset, path, keep, download=source.download, on_progress=on_progress
         )

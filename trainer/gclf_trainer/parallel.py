@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gclf_trainer.errors import TrainingError
+from gclf_trainer.torchrun import is_launched
 
 # Longer than the first process may need to decode the pictures while the others wait.
 _TIMEOUT = timedelta(hours=6)
@@ -83,11 +84,6 @@ class Ranks:
         return made[0] if made else make()
 
 
-def is_quiet() -> bool:
-    """Say whether another process of this training prints and writes, before any has joined."""
-    return _is_launched() and os.environ.get("RANK", "0") != "0"
-
-
 @contextlib.contextmanager
 def joined() -> Generator[Ranks]:
     """Meet the other processes that torchrun has started, if it has.
@@ -95,7 +91,7 @@ def joined() -> Generator[Ranks]:
     Raises:
         TrainingError: One of them is gone.
     """
-    if not _is_launched():
+    if not is_launched():
         yield Ranks()
         return
     local = int(os.environ["LOCAL_RANK"])
@@ -179,7 +175,3 @@ class _Sum(torch.autograd.Function):
 
 def _summed(tensor: Tensor) -> Tensor:
     return _Sum.apply(tensor)
-
-
-def _is_launched() -> bool:
-    return dist.is_available() and dist.is_torchelastic_launched()

@@ -8,11 +8,11 @@ from typing import Any, cast
 from PIL import Image
 from torchvision import datasets  # pyright: ignore[reportMissingTypeStubs]
 
+from gclf_trainer.datasets import PREFIX
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.folders import Folders, LabelledFiles
 from gclf_trainer.picture_files import Progress, write_pictures
 
-PREFIX = "torchvision:"
 _NONE = LabelledFiles((), ())
 
 

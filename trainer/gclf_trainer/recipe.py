@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gclf_trainer.augment import Augmentation
-
 Optimizer = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["one-cycle", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -13,6 +11,46 @@ Balance = Literal["none", "sampler", "loss"]
 # AdamW's decay does not pass through the gradient, so it is a hundred times another's.
 DEFAULT_RATE: dict[Optimizer, float] = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3}
 DEFAULT_DECAY: dict[Optimizer, float] = {"sgd": 5e-4, "adam": 1e-4, "adamw": 5e-2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far a training picture may be changed; every default but the first two is off.
+
+    Attributes:
+        pad: Shift by up to this many pixels each way, edges repeated (pad + random crop).
+        flip: Mirror half of the pictures.
+        rotate: Turn by up to this many degrees each way.
+        zoom: Scale by up to a factor e**zoom each way, width and height apart by as much again.
+        crop_scale: Cut out a part of at least this share of the area, at most 4/3 times as wide
+            or high as the picture, and stretch it over the picture (random resized crop);
+            above 0, and 1 is off.
+        brightness: Multiply by 1 ± up to this (black stays black, as in torchvision).
+        contrast: Multiply the distance to the picture's mean by 1 ± up to this.
+        saturation: Multiply the distance to grey by 1 ± up to this.
+        hue: Turn the colours by up to this share of the full circle each way, at most 0.5.
+        erase: Fraction of pictures that lose a rectangle (sides 15-40 % of the picture's).
+        mixup: Beta parameter of mixup (Zhang et al. 2018); 0 is off.
+        cutmix: Beta parameter of CutMix (Yun et al. 2019); 0 is off. With mixup, each picture is
+            changed by one of the two.
+    """
+
+    pad: int = 4
+    flip: bool = True
+    rotate: float = 0.0
+    zoom: float = 0.0
+    crop_scale: float = 1.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_scale <= 1:
+            raise ValueError(f"crop_scale must be above 0 and at most 1, got {self.crop_scale}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,7 @@
 """From a folder of labelled pictures to a RUN folder; the command is a view of this."""
 
-import contextlib
-import platform
-from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -11,64 +9,29 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from gclf_runtime import InputSpec, ModelSpec, ProviderError
-from gclf_trainer import checkpoint
+from gclf_runtime import InputSpec, ModelSpec
 from gclf_trainer.audit import Audit, audit
 from gclf_trainer.datasets import Source, read_source
+from gclf_trainer.device import describe, device_of
 from gclf_trainer.distillation import read_teacher
 from gclf_trainer.errors import DatasetError
-from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
-from gclf_trainer.events import Events
-from gclf_trainer.groups import Attributes, read_attributes
+from gclf_trainer.evaluation import Normalise
+from gclf_trainer.groups import read_attributes
+from gclf_trainer.job import Job
 from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
 from gclf_trainer.parallel import Ranks, joined
 from gclf_trainer.pixels import Dataset, Split, default_cache, load_dataset
-from gclf_trainer.recipe import Epoch, Precision, Recipe
+from gclf_trainer.recipe import Precision, Recipe
 from gclf_trainer.run import Run
 from gclf_trainer.state import refuse_other
-from gclf_trainer.telling import calibrated, page
+from gclf_trainer.trained import Trained, measured
 from gclf_trainer.transfer import load_weights
+from gclf_trainer.view import View
 
 _FACTS = ("device", "device_name", "processes", "pictures", "dataset_sha256", "versions")
-
-
-class View:
-    """What watches a training; every method does nothing unless overridden."""
-
-    def decoding(self, done: int, total: int) -> None:
-        """Pictures are being decoded."""
-
-    def started(self, dataset: Dataset, training: Training) -> None:
-        """The next epoch, `training.epoch` + 1, is about to begin."""
-
-    def audited(self, found: Audit) -> None:
-        """The dataset was looked over."""
-
-    def stepped(self, loss: float) -> None:
-        """One batch was learnt from."""
-
-    def epoch_ended(self, epoch: Epoch, *, is_best: bool) -> None:
-        """One epoch was trained and measured, and is on the disk."""
-
-    def was_finished(self, output: Path) -> None:
-        """The run to resume is over; its files stay as they are."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What came of a training: the best epoch by validation, measured again from its file.
-
-    `logits` are float32 (N, K) by split: `validation`, and `test` if there is one.
-    """
-
-    checkpoint: Path
-    label_names: tuple[str, ...]
-    val: Evaluation
-    test: Evaluation | None
-    logits: Mapping[str, Tensor]
 
 
 def train(
@@ -140,7 +103,7 @@ def train(
     seed = recipe.seed
     with joined() as ranks:
         view = view if view and ranks.is_first else View()
-        place = _device(device, ranks)
+        place = device_of(device, ranks)
         run = ranks.from_first(lambda: Run(output, resume=resume))
         try:
             source = Source(
@@ -179,7 +142,7 @@ def train(
             "input": asdict(spec),
             "val_split": val_split,
             "device": str(place),
-            "device_name": _device_name(place),
+            "device_name": describe(place),
             "processes": ranks.count,
             "label_names": dataset.label_names,
             "pictures": {n: len(s.paths) for n, s in _splits(dataset).items()},
@@ -192,14 +155,14 @@ def train(
             refuse_other(run.config, config | {"recipe": _in_full(recipe)}, output)
         if run.is_finished:
             view.was_finished(output)
-            return ranks.from_first(lambda: _measured(run.checkpoint, dataset, place))
+            return ranks.from_first(lambda: measured(run.checkpoint, dataset, place))
         normalise = Normalise(promise.mean, promise.std)
         training = Training(
             model, normalise, dataset.train, dataset.val, recipe, place, ranks, taught_by
         )
         recipe = replace(recipe, precision=training.precision)
         view.audited(audited)
-        job = _Job(
+        job = Job(
             run,
             dataset,
             training,
@@ -213,103 +176,8 @@ def train(
         )
         job.start(config | {"recipe": _in_full(recipe)})
         view.started(dataset, training)
-        with _events(run, training, wanted=tensorboard and ranks.is_first) as events:
-            job.run_epochs(view, events)
+        job.run_epochs(view, tensorboard=tensorboard)
         return ranks.from_first(job.finish)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A training and the folder that it is kept in, by the first process."""
-
-    run: Run
-    dataset: Dataset
-    training: Training
-    network: str
-    promise: ModelSpec
-    ranks: Ranks
-    audit: Audit
-    attributes: Attributes | None
-    command: str
-    facts: Mapping[str, str]
-
-    def start(self, config: dict[str, Any]) -> None:
-        """Begin the folder; or go back to its state, and put right what a kill left behind it."""
-        if self.run.state is None:
-            if self.ranks.is_first:
-                self.run.begin(config, self.dataset)
-            return
-        self.training.restore(self.run.state.training)
-        self.run.state = None  # it may be large
-        best = self.run.best
-        if best and best.number == self.training.epoch:
-            self._keep_best(best, self.training.evaluate())
-        if self.ranks.is_first:
-            self.run.write_metrics()
-
-    def run_epochs(self, view: View, events: Events | None) -> None:
-        """Train until it is over, and keep every epoch before the next begins."""
-        while not self.run.is_over(self.training.recipe):
-            epoch = self.training.run_epoch(view.stepped)
-            self.run.epochs.append(epoch)
-            is_best = self.run.best is epoch
-            if self.ranks.is_first:
-                self.run.keep(self.training.state())
-            if is_best:
-                self._keep_best(epoch, self.training.measured)
-            view.epoch_ended(epoch, is_best=is_best)
-            if events:
-                events.add(epoch)
-
-    def finish(self) -> Trained:
-        """Measure the best epoch from its file; the test split is looked at here and only here."""
-        run, dataset = self.run, self.dataset
-        trained = _measured(run.checkpoint, dataset, self.training.device)
-        calibration = calibrated(run.checkpoint, dataset, trained.logits["validation"])
-        html = page(
-            run,
-            dataset,
-            self.training,
-            calibration,
-            trained.logits,
-            network=self.network,
-            audit=self.audit,
-            attributes=self.attributes,
-            command=self.command,
-            facts=self.facts,
-        )
-        run.write_report(html, self.audit.to_record())
-        run.finish(dataset, trained.val, trained.test)
-        return trained
-
-    def _keep_best(self, epoch: Epoch, val: Evaluation) -> None:
-        if not self.ranks.is_first:
-            return
-        dataset = self.dataset
-        # First, so that a model.pt never lies there without it.
-        self.run.write_answers("validation.csv", dataset.label_names, dataset.val, val)
-        metrics = {"val_accuracy": epoch.val_accuracy, "val_count": len(dataset.val.paths)}
-        promise = replace(self.promise, metrics=metrics)
-        checkpoint.save(self.run.checkpoint, self.network, self.training.evaluated, promise)
-
-
-def _measured(path: Path, dataset: Dataset, place: torch.device) -> Trained:
-    best = checkpoint.load(path)
-    network = best.network.to(place).to(memory_format=torch.channels_last)
-    normalise = Normalise(best.spec.mean, best.spec.std).to(place)
-
-    def answer(split: Split) -> Tensor:
-        return logits(network, normalise, torch.from_numpy(split.pixels_nhwc).to(place)).cpu()
-
-    def measure(split: Split, logits_nk: Tensor) -> Evaluation:
-        return evaluate(logits_nk, torch.from_numpy(split.labels_n))
-
-    answers = {"validation": answer(dataset.val)}
-    if dataset.test.paths:
-        answers["test"] = answer(dataset.test)
-    val = measure(dataset.val, answers["validation"])
-    test = measure(dataset.test, answers["test"]) if dataset.test.paths else None
-    return Trained(path, dataset.label_names, val, test, answers)
 
 
 def _refusals(audited: Audit) -> str:
@@ -327,18 +195,6 @@ def _transferred(
         return promise
     mean, std = loaded.normalisation
     return replace(promise, mean=mean, std=std)
-
-
-@contextlib.contextmanager
-def _events(run: Run, training: Training, *, wanted: bool) -> Generator[Events | None]:
-    if not wanted:
-        yield None
-        return
-    events = Events(run.folder / "events", first_epoch=training.epoch + 1)
-    try:
-        yield events
-    finally:
-        events.close()
 
 
 def _said(value: object) -> str:
@@ -397,23 +253,3 @@ def pixel_statistics(pixels_nhwc: NDArray[np.uint8]) -> tuple[float, float]:
 
 def _splits(dataset: Dataset) -> dict[str, Split]:
     return {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-
-
-def _device(name: str, ranks: Ranks) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and ranks.count > 1:
-        name = f"cuda:{ranks.local}"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ProviderError(f"device {name} cannot be used ({reason}). Try --device cpu") from error
-    return device
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

@@ -12,14 +12,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision import models  # pyright: ignore[reportMissingTypeStubs]
-from torchvision.models.alexnet import AlexNet  # pyright: ignore[reportMissingTypeStubs]
-from torchvision.models.vgg import VGG  # pyright: ignore[reportMissingTypeStubs]
 
 from gclf_trainer import checkpoint
-from gclf_trainer.backbones import PREFIX
 from gclf_trainer.errors import CheckpointError
-from gclf_trainer.networks import Cnn
+from gclf_trainer.networks import PREFIX
 
 DEFAULT = "DEFAULT"
 
@@ -27,6 +23,12 @@ _Rgb = tuple[float, float, float]
 _IMAGENET: tuple[_Rgb, _Rgb] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # With their pretrained weights these two undo ImageNet's normalisation for this one.
 _HALF: tuple[_Rgb, _Rgb] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# Their head is the whole `classifier`. By name: torchvision takes seconds to import.
+_DEEP_HEADED = {
+    "gclf_trainer.architectures.Cnn",
+    "torchvision.models.alexnet.AlexNet",
+    "torchvision.models.vgg.VGG",
+}
 _NAMED = 3
 
 
@@ -76,8 +78,9 @@ def load_weights(network: nn.Module, name: str, weights: str, label_names: Seque
 
 def head(network: nn.Module) -> nn.Module:
     """Return the module that is made anew for new classes."""
-    if isinstance(network, Cnn | VGG | AlexNet):
-        return network.classifier
+    kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(network).__mro__)
+    if not _DEEP_HEADED.isdisjoint(kinds):
+        return network.get_submodule("classifier")
     return list(_layers(network))[-1]
 
 
@@ -129,6 +132,8 @@ def _download(name: str) -> dict[str, Tensor]:
             f"there are no published weights of {name}. Pass --weights FILE, or --network "
             f"{PREFIX}NAME"
         )
+    from torchvision import models  # pyright: ignore[reportMissingTypeStubs]
+
     chosen: Any = models.get_model_weights(name.removeprefix(PREFIX))["DEFAULT"]
     try:
         found = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
