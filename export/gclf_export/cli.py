@@ -1,4 +1,7 @@
-"""gclf-export: a checkpoint of gclf-train to one verified .onnx file."""
+"""gclf-export: a checkpoint of gclf-train to one verified .onnx file.
+
+torch takes seconds to import, so it is imported once the arguments are known to be right.
+"""
 
 import logging
 import sys
@@ -6,15 +9,15 @@ import warnings
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from gclf_export.exporter import Exported, export
-from gclf_export.verify import Precision
+from gclf_export.precision import Precision
 from gclf_runtime import GclfError
+
+if TYPE_CHECKING:
+    from gclf_export.exporter import Exported
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,6 +52,13 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Write this file.", show_default="CHECKPOINT with .onnx"),
     ] = None,
+    network: Annotated[
+        str,
+        typer.Option(
+            metavar="package.module:function",
+            help="Your own network that CHECKPOINT is of; it is imported only when named here.",
+        ),
+    ] = "",
     precision: Annotated[
         Precision, typer.Option(help="int8 is calibrated on RUN/calibration.csv.")
     ] = "fp32",
@@ -77,10 +87,15 @@ def command(
     all top-1 answers agree and no probability differs by 0.0001 (in int8: unless the accuracy
     stays within --max-drop), nothing is written and the exit code is 1.
     """
+    from rich.console import Console
+
     with Console(stderr=True).status("exporting and verifying"):
+        from gclf_export.exporter import export
+
         exported = export(
             checkpoint,
             output,
+            network=network,
             precision=precision,
             max_drop=max_drop,
             validation=validation,
@@ -89,7 +104,10 @@ def command(
     _report(exported)
 
 
-def _report(exported: Exported) -> None:
+def _report(exported: "Exported") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     verdict = exported.verdict
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("classes", ", ".join(exported.spec.label_names))

@@ -12,8 +12,9 @@ import onnx
 from gclf_export import golden
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable, to_onnx
+from gclf_export.precision import Precision
 from gclf_export.quantize import to_int8
-from gclf_export.verify import Precision, Verdict, compare, load_all, read_listing
+from gclf_export.verify import Verdict, compare, load_all, read_listing
 from gclf_runtime import Classifier, ModelError, ModelSpec
 from gclf_runtime.model_file import seal
 from gclf_runtime.spec import SPEC_KEY
@@ -49,6 +50,7 @@ def export(
     source: Path,
     output: Path | None = None,
     *,
+    network: str = "",
     precision: Precision = "fp32",
     max_drop: float = 0.005,
     validation: Path | None = None,
@@ -59,6 +61,8 @@ def export(
     Args:
         source: The checkpoint, for instance RUN/model.pt.
         output: The file to write; the checkpoint's name with .onnx when None.
+        network: The user's own network, package.module:function, that the checkpoint is of. It
+            is imported; so only ever pass what a user typed.
         precision: `fp32`, or `int8` calibrated on RUN/calibration.csv.
         max_drop: How much validation accuracy int8 may cost, 0-1; fp32 may cost nothing.
         validation: Pictures to verify on, one subfolder per class; those that the training
@@ -66,11 +70,11 @@ def export(
         license: Licence of the weights; the checkpoint's when None.
 
     Raises:
-        CheckpointError: The checkpoint is missing, foreign or damaged.
+        CheckpointError: The checkpoint is missing, foreign, damaged, or of another network.
         ExportError: The file does not answer as the checkpoint does, or there is nothing to
             verify on, or it cannot be written. Then an older file of that name is as it was.
     """
-    trained = checkpoint.load(source)
+    trained = checkpoint.load(source, network=network)
     output = output or source.with_suffix(".onnx")
     if output.resolve() == source.resolve():
         raise ExportError(f"{output} is the checkpoint itself. Name another --output")

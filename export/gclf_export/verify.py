@@ -7,7 +7,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +14,10 @@ from numpy.typing import NDArray
 
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable
+from gclf_export.precision import Precision
 from gclf_runtime import Classifier, ImageError, images
 from gclf_runtime.spec import InputSpec
 from gclf_trainer.folders import LabelledFiles
-
-Precision = Literal["fp32", "int8"]
 
 MAX_DIFFERENCE = 1e-4
 _BATCH = 64

@@ -313,6 +313,28 @@ def test_a_signal_ends_the_command_in_one_line(pictures: Path, tmp_path: Path, n
     assert checkpoint.load(run / "model.pt").spec.metrics
 
 
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resumed"])
+def test_two_trainings_never_write_one_folder(pictures: Path, tmp_path: Path, resume: list[str]):
+    run = tmp_path / "run"
+    command = [
+        Path(sys.executable).with_name("gclf-train"), pictures, "--output", run, "--network", "cnn",
+        "--size", "16", "--epochs", "100000", "--precision", "fp32", "--cache", tmp_path,
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as first:
+        wait_for(run / "model.pt", first)
+        second = subprocess.run([*command, *resume], capture_output=True, text=True)
+        first.kill()
+        first.communicate()
+    (run / "last.pt").unlink()
+    (run / "model.pt").unlink()
+    third = small(pictures, run, epochs=1)
+
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: {run} is being written by another training. Wait for")
+    assert third.checkpoint.exists()
+    assert not (run / ".lock").exists()
+
+
 def test_ctrl_c_while_torch_is_imported_leaves_no_traceback(tmp_path: Path):
     command = [sys.executable, "-m", "gclf_trainer", tmp_path, "--output", tmp_path / "run"]
     with subprocess.Popen(command, stderr=PIPE, text=True) as process:

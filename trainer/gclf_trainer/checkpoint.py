@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gclf_runtime import ModelSpec
 from gclf_trainer.errors import CheckpointError
-from gclf_trainer.networks import build
+from gclf_trainer.networks import NETWORKS, PREFIX, admit, build
 from gclf_trainer.whole import write_whole
 
 _FORMAT = "gclf-checkpoint-1"
@@ -22,7 +22,7 @@ class Checkpoint:
     """A trained network with everything needed to export it.
 
     Attributes:
-        network_name: Its key in `gclf_trainer.networks.NETWORKS`.
+        network_name: Its key in `gclf_trainer.networks.NETWORKS`, or torchvision:NAME.
         network: In evaluation mode, on the CPU.
         spec: What it promises.
         sha256: Digest of the file it was read from.
@@ -52,11 +52,17 @@ def save(path: Path, network_name: str, network: nn.Module, spec: ModelSpec) -> 
     write_whole(path, content.getbuffer())
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in the file is executed.
+def load(path: Path, *, network: str = "") -> Checkpoint:
+    """Read a checkpoint; nothing in the file is executed or imported because the file says so.
+
+    Args:
+        path: The file.
+        network: The network that it must be of, as a user typed it: package.module:function is
+            imported. Any that is known already when "".
 
     Raises:
-        CheckpointError: No such file, not a checkpoint of gclf-train, or damaged.
+        CheckpointError: No such file, not a checkpoint of gclf-train, damaged, or of another
+            network or one that is not known.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}. Train one: gclf-train DATA --output RUN")
@@ -72,19 +78,36 @@ def load(path: Path) -> Checkpoint:
     name, weights = fields.get("network"), fields.get("weights")
     if not isinstance(name, str) or not isinstance(weights, dict):
         raise _foreign(path, "it names no network, or holds no weights")
+    _admit(path, name, network)
     try:
         spec = ModelSpec.from_json(str(fields.get("spec")))
-        network = build(name, len(spec.label_names), spec.input)
-        own = network.state_dict()  # with the versions of its modules, which a plain dict loses
+        built = build(name, len(spec.label_names), spec.input)
+        own = built.state_dict()  # with the versions of its modules, which a plain dict loses
         if own.keys() != cast(dict[str, Tensor], weights).keys():
             raise ValueError(f"its weights are not those of {name}")
         own.update(cast(dict[str, Tensor], weights))
-        network.load_state_dict(own)
+        built.load_state_dict(own)
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise _foreign(path, " ".join(str(error).split())[:200]) from error
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Checkpoint(name, network.eval(), spec, sha256)
+    return Checkpoint(name, built.eval(), spec, sha256)
+
+
+def _admit(path: Path, name: str, typed: str) -> None:
+    """Import the user's own network, if it is the one that the user typed."""
+    if typed and typed != name:
+        raise CheckpointError(f"{path} is of {name}, not of {typed}. Pass --network {name}")
+    if typed:
+        try:
+            admit(typed)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+    elif ":" in name and not name.startswith(PREFIX) and name not in NETWORKS:
+        raise CheckpointError(
+            f"{path} is of {name}, your own code, which no file may have imported. "
+            f"Pass --network {name}"
+        )
 
 
 def _foreign(path: Path, reason: str) -> CheckpointError:

@@ -13,12 +13,12 @@ report.html            a page of all that, to look at
 audit.json             what was found in the data before training
 events/                for TensorBoard, when asked for
 result.json            what came of it; written last, so that it says that the training is over
+.lock                  there while a training writes here, or after one was killed
 
 Each file but the charts is written whole or not at all. After an epoch last.pt comes first and
 model.pt, if it is the best, last: a run that ends in between is put right from last.pt.
 """
 
-import contextlib
 import csv
 import io
 import json
@@ -43,7 +43,7 @@ class Run:
     """A RUN folder being written; one that holds a run already is refused, or resumed.
 
     Args:
-        folder: Made when missing.
+        folder: There already, and claimed; see `gclf_trainer.claim`.
         resume: Go on with what the folder holds; where that is nothing, begin.
 
     Attributes:
@@ -53,7 +53,7 @@ class Run:
         epochs: Every epoch so far.
 
     Raises:
-        RunError: The folder holds a run already, one that cannot be resumed, or cannot be made.
+        RunError: The folder holds a run already, or one that cannot be resumed.
     """
 
     def __init__(self, folder: Path, *, resume: bool = False) -> None:
@@ -70,12 +70,6 @@ class Run:
                 f"{folder} holds a run already. Go on with it: --resume; or name another --output"
             )
         self.epochs: list[Epoch] = list(self.state.epochs) if self.state else []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"{folder} cannot be made ({error.strerror}). Name another --output"
-            ) from error
 
     @property
     def best(self) -> Epoch | None:
@@ -89,11 +83,6 @@ class Run:
         best = self.best
         waited = len(self.epochs) - best.number if best else 0
         return 0 < recipe.patience <= waited
-
-    def forget(self) -> None:
-        """Remove the folder again if nothing is in it."""
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
 
     def begin(self, config: Mapping[str, Any], dataset: Dataset) -> None:
         """Keep what was asked for, and what does not depend on the training."""

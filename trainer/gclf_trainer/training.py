@@ -1,5 +1,6 @@
 """From a folder of labelled pictures to a RUN folder; the command is a view of this."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from torch import nn
 
 from gclf_runtime import InputSpec, ModelSpec
 from gclf_trainer.audit import Audit, audit
+from gclf_trainer.claim import claimed
 from gclf_trainer.datasets import Source, read_source
 from gclf_trainer.device import describe, device_of
 from gclf_trainer.distillation import read_teacher
@@ -94,46 +96,41 @@ def train(
         DatasetError: The pictures cannot be trained on, or the audit refuses them.
         CheckpointError: `weights` cannot be had, or do not fit.
         ValueError: The input is too small for the network.
-        RunError: `output` holds a run already, or one begun otherwise, or cannot be made.
+        RunError: `output` holds a run already, or one begun otherwise, or is being written by
+            another training, or cannot be made.
         OSError: The run cannot be written; it can be resumed.
         ProviderError: The device is not there.
         TrainingError: The loss is no longer a number.
     """
     spec, recipe = spec or InputSpec(), recipe or Recipe()
     seed = recipe.seed
-    with joined() as ranks:
+    with joined() as ranks, contextlib.ExitStack() as held:
         view = view if view and ranks.is_first else View()
         place = device_of(device, ranks)
-        run = ranks.from_first(lambda: Run(output, resume=resume))
-        try:
-            source = Source(
-                path=data, dataset=dataset_name, download=download, class_names=class_names
+        run = ranks.from_first(lambda: _opened(output, held, resume=resume))
+        source = Source(path=data, dataset=dataset_name, download=download, class_names=class_names)
+        keep = cache or default_cache()
+        folders = ranks.first_then_others(
+            lambda: read_source(
+                source, val_split=val_split, seed=seed, keep=keep, on_progress=view.decoding
             )
-            keep = cache or default_cache()
-            folders = ranks.first_then_others(
-                lambda: read_source(
-                    source, val_split=val_split, seed=seed, keep=keep, on_progress=view.decoding
-                )
+        )
+        dataset = ranks.first_then_others(
+            lambda: load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
+        )
+        torch.manual_seed(seed)
+        model = ranks.first_then_others(lambda: build(network, len(dataset.label_names), spec))
+        audited = ranks.from_first(lambda: audit(dataset))
+        if audited.is_refused and not ignore_audit:
+            raise DatasetError(
+                f"the audit refuses {data}: {_refusals(audited)}. "
+                f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
             )
-            dataset = ranks.first_then_others(
-                lambda: load_dataset(folders, spec, cache=cache, on_progress=view.decoding)
-            )
-            torch.manual_seed(seed)
-            model = ranks.first_then_others(lambda: build(network, len(dataset.label_names), spec))
-            audited = ranks.from_first(lambda: audit(dataset))
-            if audited.is_refused and not ignore_audit:
-                raise DatasetError(
-                    f"the audit refuses {data}: {_refusals(audited)}. "
-                    f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
-                )
-            table = read_attributes(attributes) if attributes else None
-            promise = _promise(dataset, spec, license)
-            taught_by = read_teacher(teacher, dataset.label_names, spec) if teacher else None
-            if weights:
-                promise = _transferred(model, network, weights, promise, ranks)
-        except ValueError:  # a DatasetError, or an input too small for the network
-            run.forget()
-            raise
+        table = read_attributes(attributes) if attributes else None
+        promise = _promise(dataset, spec, license)
+        taught_by = read_teacher(teacher, dataset.label_names, spec) if teacher else None
+        if weights:
+            promise = _transferred(model, network, weights, promise, ranks)
         config: dict[str, Any] = {
             "data": data,
             "network": network,
@@ -178,6 +175,11 @@ def train(
         view.started(dataset, training)
         job.run_epochs(view, tensorboard=tensorboard)
         return ranks.from_first(job.finish)
+
+
+def _opened(output: Path, held: contextlib.ExitStack, *, resume: bool) -> Run:
+    held.enter_context(claimed(output))
+    return Run(output, resume=resume)
 
 
 def _refusals(audited: Audit) -> str:

@@ -20,15 +20,11 @@ from typing import Any, cast
 
 from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import OutputError
+from gclf_runtime.lock import lock
 from gclf_runtime.results import FileResult
 from gclf_runtime.sinks.parquet import settings_in_parquet, write_parquet
 from gclf_runtime.sinks.rows import Columns, CsvCodec, JsonLinesCodec, Row, RowCodec, RowFormat
 from gclf_runtime.sinks.whole import written_whole
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 STDOUT = "-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -294,14 +290,10 @@ def _open(path: Path) -> int:
 
 def _lock(descriptor: int, path: Path) -> None:
     """Keep two runs from writing one file; the lock ends with the process, however it ends."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not lock(descriptor):
         raise OutputError(
             f"{path} is being written by another run. Wait for it, or name another --output"
-        ) from error
+        )
 
 
 def _of_rows(settings: Mapping[str, Any]) -> dict[str, Any]:
