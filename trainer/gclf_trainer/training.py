@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from gclf_runtime import InputSpec, ModelSpec, ProviderError
 from gclf_trainer import checkpoint
 from gclf_trainer.audit import Audit, audit
+from gclf_trainer.batches import Pixels
 from gclf_trainer.datasets import Source, read_source
 from gclf_trainer.errors import DatasetError
-from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
+from gclf_trainer.evaluation import EVALUATED, Evaluation, Normalise, evaluate, logits
 from gclf_trainer.events import Events
 from gclf_trainer.groups import Attributes, read_attributes
 from gclf_trainer.loop import Training
@@ -292,7 +293,8 @@ def _measured(path: Path, dataset: Dataset, place: torch.device) -> Trained:
     normalise = Normalise(best.spec.mean, best.spec.std).to(place)
 
     def answer(split: Split) -> Tensor:
-        return logits(network, normalise, torch.from_numpy(split.pixels_nhwc).to(place)).cpu()
+        pixels = Pixels(split.pixels_nhwc, place, is_held=False)
+        return logits(network, normalise, pixels.batches(torch.arange(len(pixels)), EVALUATED))
 
     def measure(split: Split, logits_nk: Tensor) -> Evaluation:
         return evaluate(logits_nk, torch.from_numpy(split.labels_n))
