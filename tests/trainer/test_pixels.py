@@ -1,3 +1,7 @@
+import contextlib
+import os
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,10 +38,10 @@ def test_the_cache_gives_back_the_same_and_is_used(pictures: Path, tmp_path: Pat
     cache = tmp_path / "cache"
     first = loaded(pictures, cache)
     (kept,) = cache.iterdir()
-    with np.load(kept) as file:
-        arrays = dict(file)
-    arrays["pixels_nhwc"][:] = 7
-    np.savez(kept, **arrays)
+    content = kept.read_bytes()
+    size = 120 * 16 * 16 * 3
+    kept.unlink()  # what is mapped stays as it is
+    kept.write_bytes(b"\7" * size + content[size:])
 
     assert not (first.train.pixels_nhwc == 7).all()
     assert (loaded(pictures, cache).train.pixels_nhwc == 7).all()
@@ -45,8 +49,10 @@ def test_the_cache_gives_back_the_same_and_is_used(pictures: Path, tmp_path: Pat
 
 def test_a_damaged_cache_is_decoded_anew(pictures: Path, tmp_path: Path):
     first = loaded(pictures, tmp_path)
-    (kept,) = tmp_path.glob("*.npz")
-    for content in (b"", b"PK\x03\x04 damaged", kept.read_bytes()[:1000]):
+    (kept,) = tmp_path.glob("*.raw")
+    whole = kept.read_bytes()
+    for content in (b"", b"damaged", b"\0" * 20, whole[:1000], whole[:-1], whole[1:]):
+        kept.unlink()
         kept.write_bytes(content)
         again = loaded(pictures, tmp_path)
         np.testing.assert_array_equal(again.train.pixels_nhwc, first.train.pixels_nhwc)
@@ -101,6 +107,67 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(pictures: Path, t
     (tmp_path / "file").touch()
 
     assert len(loaded(pictures, tmp_path / "file" / "cache").train.paths) == 96
+
+
+def test_pixels_are_mapped_from_the_cache_and_held_without_one(pictures: Path, tmp_path: Path):
+    for _ in range(2):  # decoded, then from the cache
+        assert not loaded(pictures, tmp_path / "cache").val.pixels_nhwc.flags.writeable
+    assert loaded(pictures).val.pixels_nhwc.flags.writeable
+
+
+@contextlib.contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size, in bytes; Python ignores the signal."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 92_160, 92_190])
+def test_a_full_disk_is_one_error_where_memory_has_no_room_either(
+    pictures: Path, tmp_path: Path, size: int
+):
+    """The pixels of 120 pictures are 92,160 bytes."""
+    cache = tmp_path / "cache"
+    folders = read_folders(pictures, val_split=0.2, seed=0)
+    with disk_of(size), pytest.raises(DatasetError, match=r"cannot be kept in .*: --cache FOLDER"):
+        load_dataset(folders, SPEC, cache=cache, held_share=0)
+    assert not list(cache.iterdir())
+
+    with disk_of(size):
+        assert len(load_dataset(folders, SPEC, cache=cache).train.paths) == 96
+    assert not list(cache.iterdir())
+
+
+def test_what_a_kill_left_is_never_used_and_goes_when_it_is_old(pictures: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    expected = loaded(pictures, cache)
+    (kept,) = cache.iterdir()
+    old, young = (kept.with_name(f"{kept.name}.{pid}.partial") for pid in (1, 2))
+    for partial in (old, young):
+        partial.write_bytes(kept.read_bytes()[:5000])
+    os.utime(old, (0, 0))
+    kept.unlink()
+    again = loaded(pictures, cache)
+
+    np.testing.assert_array_equal(again.train.pixels_nhwc, expected.train.pixels_nhwc)
+    assert sorted(cache.iterdir()) == sorted([kept, young])
+
+
+def test_a_stop_while_decoding_leaves_nothing(pictures: Path, tmp_path: Path):
+    folders = read_folders(pictures, val_split=0.2, seed=0)
+
+    def stop(done: int, total: int) -> None:
+        if done == 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(folders, SPEC, cache=tmp_path / "cache", on_progress=stop)
+
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_progress_counts_to_the_end(pictures: Path):

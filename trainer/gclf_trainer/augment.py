@@ -29,13 +29,15 @@ class Augmenter:
         self._recipe = recipe
         self._generator = generator
         self._shares = np.random.default_rng(generator.initial_seed())  # torch has no seeded beta
+        if recipe.saturation or recipe.hue:  # once: on a GPU, a copy and an inverse wait for it
+            self._to_yiq = torch.tensor(_YIQ, device=generator.device)
+            self._from_yiq = torch.linalg.inv(self._to_yiq)
 
-    def pixels(self, pixels_nhwc: Tensor, rows: Tensor) -> Tensor:
-        """Cut a batch out of the dataset and change each picture in its own way.
+    def pixels(self, pixels_nhwc: Tensor) -> Tensor:
+        """Change each picture of a batch in its own way.
 
         Args:
-            pixels_nhwc: The dataset: uint8 0-255, shape (N, H, W, 3).
-            rows: int64 indices of the batch, shape (B,).
+            pixels_nhwc: uint8 0-255, shape (B, H, W, 3), on the generator's device.
 
         Returns:
             float32, 0-255 or (jitter of light and colour) somewhat beyond, shape (B, 3, H, W),
@@ -43,9 +45,9 @@ class Augmenter:
         """
         recipe = self._recipe
         if recipe.rotate or recipe.zoom or recipe.crop_scale < 1:
-            batch = self._warp(to_nchw(pixels_nhwc[rows]))
+            batch = self._warp(to_nchw(pixels_nhwc))
         else:
-            batch = to_nchw(self._crop_flip(pixels_nhwc, rows))
+            batch = to_nchw(self._crop_flip(pixels_nhwc))
         if recipe.saturation or recipe.hue:
             batch = self._recolour(batch)
         if recipe.brightness or recipe.contrast:
@@ -71,8 +73,9 @@ class Augmenter:
         return pixels_nchw, torch.lerp(targets_nk.flip(0), targets_nk, kept.mean((1, 2))[:, None])
 
     def _beta(self, parameter: float, count: int) -> Tensor:
-        drawn = self._shares.beta(parameter, parameter, (count, 1, 1))
-        return torch.from_numpy(drawn).to(self._generator.device, torch.float32)
+        drawn = torch.from_numpy(self._shares.beta(parameter, parameter, (count, 1, 1))).float()
+        device = self._generator.device
+        return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn
 
     def _outside(self, kept_n11: Tensor, height: int, width: int) -> Tensor:
         """Return 0 within a rectangle of about 1 - kept of the area, cut off at edges, else 1."""
@@ -83,13 +86,14 @@ class Augmenter:
             inside.append((at - middle).abs() < (1 - kept_n11[:, 0]).sqrt() / 2)
         return (~(inside[0][:, :, None] & inside[1][:, None, :])).float()
 
-    def _crop_flip(self, pixels_nhwc: Tensor, rows: Tensor) -> Tensor:
+    def _crop_flip(self, pixels_nhwc: Tensor) -> Tensor:
         """Shift and mirror by one gather: padding is an index held at the edge."""
-        _, height, width, _ = pixels_nhwc.shape
-        y = self._shifted(len(rows), height)
-        x = self._shifted(len(rows), width)
+        count, height, width, _ = pixels_nhwc.shape
+        y = self._shifted(count, height)
+        x = self._shifted(count, width)
         if self._recipe.flip:
-            x = torch.where(self._uniform(len(rows), 1) < 0.5, x.flip(1), x)
+            x = torch.where(self._uniform(count, 1) < 0.5, x.flip(1), x)
+        rows = torch.arange(count, device=pixels_nhwc.device)
         return pixels_nhwc[rows[:, None, None], y[:, :, None], x[:, None, :]]
 
     def _shifted(self, count: int, size: int) -> Tensor:
@@ -134,8 +138,7 @@ class Augmenter:
         one, zero = torch.ones_like(angle), torch.zeros_like(angle)
         rows = ((one, zero, zero), (zero, cosine, -sine), (zero, sine, cosine))
         matrix_n33 = torch.stack([torch.stack(row, 1) for row in rows], 1)
-        to_yiq = torch.tensor(_YIQ, device=batch.device)
-        matrix_n33 = torch.linalg.inv(to_yiq) @ matrix_n33 @ to_yiq
+        matrix_n33 = self._from_yiq @ matrix_n33 @ self._to_yiq
         coloured_nhwc = batch.permute(0, 2, 3, 1).flatten(1, 2) @ matrix_n33.mT
         return coloured_nhwc.unflatten(1, batch.shape[2:]).permute(0, 3, 1, 2)
 

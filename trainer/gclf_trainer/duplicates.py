@@ -10,6 +10,7 @@ Axes: n pictures, h height, w width, c channels, d frequencies, k pairs.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,18 @@ def same_pixels(pixels_nhwc: NDArray[np.uint8]) -> list[bytes]:
     ]
 
 
-def near_pairs(pixels_nhwc: NDArray[np.uint8]) -> NearPairs:
+class Pictures(Protocol):
+    """An array of pictures, or what looks like one and reads a few when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+        ...
+
+    def __getitem__(self, index: slice | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+def near_pairs(pixels_nhwc: Pictures) -> NearPairs:
     """Find nearly equal pictures, those of a single colour aside.
 
     Args:
@@ -77,7 +89,7 @@ def near_pairs(pixels_nhwc: NDArray[np.uint8]) -> NearPairs:
     return NearPairs(first_k[near], second_k[near], likeness_k[near], mirrored_k[near])
 
 
-def _describe(pixels_nhwc: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _describe(pixels_nhwc: Pictures) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return 64 low frequencies of each picture, of length 1, and whether it is of one colour."""
     count, height, width = pixels_nhwc.shape[:3]
     across, down = _cosines(height), _cosines(width).T
@@ -196,7 +208,7 @@ def _threshold(
 
 
 def _likeness(
-    pixels_nhwc: NDArray[np.uint8],
+    pixels_nhwc: Pictures,
     first_k: NDArray[np.int64],
     second_k: NDArray[np.int64],
     mirrored_k: NDArray[np.bool_],
@@ -227,7 +239,7 @@ def _best_shift(
     return np.max(found, axis=0)
 
 
-def _small(pixels_nhwc: NDArray[np.uint8], index_k: NDArray[np.int64]) -> NDArray[np.float32]:
+def _small(pixels_nhwc: Pictures, index_k: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return grey pictures, averaged down to about 64 pixels."""
     grey_khw = pixels_nhwc[index_k].mean(axis=3, dtype=np.float32)
     count, height, width = grey_khw.shape

@@ -3,6 +3,7 @@
 Axes: n pictures, h height, w width, c channels (RGB), k classes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
 
-_BATCH = 256
+EVALUATED = 256  # pictures at once
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,20 @@ def to_nchw(pixels_nhwc: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def logits(network: nn.Module, normalise: Normalise, pixels_nhwc: Tensor) -> Tensor:
+def logits(network: nn.Module, normalise: Normalise, batches: Iterable[Tensor]) -> Tensor:
     """Compute logits in float32, never in a reduced precision, whatever the device.
 
     Args:
         network: Takes normalised NCHW pixels.
         normalise: Its normalisation.
-        pixels_nhwc: uint8 0-255, shape (N, H, W, 3), N at least 1, on the network's device.
+        batches: uint8 0-255, shape (B, H, W, 3), on the network's device, at least one of them.
 
     Returns:
         float32, shape (N, K), on the CPU.
     """
     network.eval()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        parts = [network(normalise(to_nchw(batch))) for batch in pixels_nhwc.split(_BATCH)]
+        parts = [network(normalise(to_nchw(pixels_nhwc))) for pixels_nhwc in batches]
     return torch.cat(parts).float().cpu()
 
 

@@ -1,4 +1,4 @@
-"""The training loop: one dataset on the device, one network, one epoch at a time.
+"""The training loop: one dataset, one network, one epoch at a time.
 
 It knows nothing of folders, files or terminals. Every random number of an epoch follows from the
 seed and the epoch's number alone, so that a training goes on from any epoch as if it had never
@@ -9,7 +9,7 @@ Axes: n pictures or batch, h height, w width, c channels (RGB), k classes.
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -19,14 +19,19 @@ from torch.nn import functional as F  # noqa: N812 - the name every PyTorch read
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gclf_trainer.augment import Augmenter
+from gclf_trainer.batches import Pixels
 from gclf_trainer.distillation import Teacher, distillation_loss
 from gclf_trainer.errors import TrainingError
-from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits, to_nchw
+from gclf_trainer.evaluation import EVALUATED, Evaluation, Normalise, evaluate, logits, to_nchw
+from gclf_trainer.memory import HELD_SHARE, free_bytes
 from gclf_trainer.optimizers import faster_precision, optimizer_of, scheduler_of
 from gclf_trainer.parallel import Ranks, synchronised
 from gclf_trainer.pixels import Split
 from gclf_trainer.recipe import Epoch, Recipe
 from gclf_trainer.transfer import set_trainable, train_mode, trainable_share
+
+# On a GPU, steps between two that wait for their loss to be shown: it works on while Python does.
+_SHOWN = 20
 
 
 class Training:
@@ -35,12 +40,14 @@ class Training:
     Args:
         network: Takes normalised float NCHW pixels, returns logits (N, K).
         normalise: Its normalisation.
-        train: Pictures to learn from; held on the device as uint8.
-        val: Pictures to measure on.
+        train: Pictures to learn from; kept on the device as uint8 where they fit, see `held_share`.
+        val: Pictures to measure on, likewise.
         recipe: How to train.
         device: Where.
         ranks: Which of several processes this is; alone when None.
         teacher: Whose answers are followed too, as far as the recipe says.
+        held_share: Pictures are kept on the device if they take up no more than this share (0-1)
+            of its free memory; otherwise they are read as they are needed, to the same weights.
 
     Attributes:
         evaluated: The network that is measured and worth saving: the average of the weights where
@@ -59,6 +66,8 @@ class Training:
         device: torch.device,
         ranks: Ranks | None = None,
         teacher: Teacher | None = None,
+        *,
+        held_share: float = HELD_SHARE,
     ) -> None:
         self.recipe = recipe
         self.device = device
@@ -68,10 +77,14 @@ class Training:
         self._ranks = ranks or Ranks()
         self._normalise = normalise.to(device)
         self._teacher = teacher.to(device) if teacher else None
-        self._pixels_nhwc = torch.from_numpy(train.pixels_nhwc).to(device)
+        size = train.pixels_nhwc.nbytes + val.pixels_nhwc.nbytes
+        is_held = size <= held_share * self._free_bytes()
+        self._pixels = Pixels(train.pixels_nhwc, device, is_held=is_held)
         self._labels_n = torch.from_numpy(train.labels_n).to(device)
         self._rarity_k = _rarity(torch.from_numpy(train.labels_n))
-        self._val_pixels_nhwc = torch.from_numpy(val.pixels_nhwc).to(device)
+        weight_k = self._rarity_k if recipe.balance == "loss" else torch.ones_like(self._rarity_k)
+        self._weight_k = weight_k.to(device)
+        self._val_pixels = Pixels(val.pixels_nhwc, device, is_held=is_held)
         self._val_labels_n = torch.from_numpy(val.labels_n)
         self._batch = min(recipe.batch_size, len(train.paths))
         self.steps_per_epoch: int = len(train.paths) // self._batch
@@ -87,7 +100,8 @@ class Training:
         """Train on every picture once, then measure on the validation split.
 
         Args:
-            on_step: Called after every step with its loss.
+            on_step: Called after every step with its loss; on a GPU, with that of the last step
+                of which it is known.
 
         Raises:
             TrainingError: The loss is no longer a number.
@@ -121,18 +135,18 @@ class Training:
         """
         augmenting = torch.Generator(self.device).manual_seed(self._seed(1))
         augmenter = Augmenter(self.recipe.augmentation, augmenting)
-        rows = self._order().to(self.device)[: self._batch]
-        pixels_nchw, targets_nk = self._batch_of(rows, augmenter)
+        pixels_nhwc, labels_n = next(self._batches(self._order()[: self._batch]))
+        pixels_nchw, targets_nk = self._seen(pixels_nhwc, labels_n, augmenter)
         return self._normalise(pixels_nchw), targets_nk
 
     def evaluate(self) -> Evaluation:
         """Measure on the validation split, in fp32."""
-        pixels_nhwc = self._val_pixels_nhwc
-        mine = self._ranks.share(len(pixels_nhwc))
-        shape = (len(pixels_nhwc), len(self._rarity_k))
-        logits_nk = torch.zeros(shape, device=self.device)
-        if len(pixels_nhwc[mine]):
-            part_nk = logits(self.evaluated, self._normalise, pixels_nhwc[mine])
+        rows_n = torch.arange(len(self._val_pixels))
+        mine = self._ranks.share(len(rows_n))
+        logits_nk = torch.zeros((len(rows_n), len(self._rarity_k)), device=self.device)
+        if len(rows_n[mine]):
+            batches = self._val_pixels.batches(rows_n[mine], EVALUATED)
+            part_nk = logits(self.evaluated, self._normalise, batches)
             logits_nk[mine] = part_nk.to(self.device)
         self._ranks.add_up([logits_nk])
         return evaluate(logits_nk.cpu(), self._val_labels_n)
@@ -159,7 +173,7 @@ class Training:
 
     def _learn(self, on_step: Callable[[float], None]) -> float:
         """Take the steps of one epoch; return the mean loss."""
-        order = self._order().to(self.device)
+        order_n = self._order()[: self.steps_per_epoch * self._batch]
         augmenting = torch.Generator(self.device).manual_seed(self._seed(1))
         augmenter = Augmenter(self.recipe.augmentation, augmenting)
         torch.manual_seed(self._seed(2 + self._ranks.rank))  # dropout's
@@ -168,21 +182,24 @@ class Training:
         set_trainable(self.network, share)
         train_mode(self.network)
         total = torch.zeros((), device=self.device)
-        for step in range(self.steps_per_epoch):
-            loss = self._step(order[step * self._batch : (step + 1) * self._batch], augmenter)
+        shown, every = math.nan, _SHOWN if self.device.type == "cuda" else 1
+        for step, (pixels_nhwc, labels_n) in enumerate(self._batches(order_n)):
+            loss = self._step(pixels_nhwc, labels_n, augmenter)
             if self.recipe.ema:
                 self._average((self.epoch - 1) * self.steps_per_epoch + step)
             total += loss
-            on_step(float(loss) * self._ranks.count)
+            if step % every == 0:
+                shown = float(loss) * self._ranks.count
+            on_step(shown)
         self._ranks.add_up([total])
         return float(total) / self.steps_per_epoch
 
-    def _step(self, rows: Tensor, augmenter: Augmenter) -> Tensor:
+    def _step(self, pixels_nhwc: Tensor, labels_n: Tensor, augmenter: Augmenter) -> Tensor:
         """Take one step; return this process's part of the mean loss of the batch."""
-        pixels_nchw, targets_nk = self._batch_of(rows, augmenter)
-        mine = self._ranks.share(len(rows))
+        pixels_nchw, targets_nk = self._seen(pixels_nhwc, labels_n, augmenter)
+        mine = self._ranks.share(len(labels_n))
         loss = self._loss(pixels_nchw[mine], targets_nk[mine])
-        loss = loss * (len(targets_nk[mine]) / len(rows))
+        loss = loss * (len(targets_nk[mine]) / len(labels_n))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = list(self.network.parameters())
@@ -193,24 +210,34 @@ class Training:
         self._scheduler.step()
         return loss.detach()
 
-    def _batch_of(self, rows: Tensor, augmenter: Augmenter) -> tuple[Tensor, Tensor]:
-        """Make float pixels, 0-255, and targets of a batch."""
-        pixels_nchw = augmenter.pixels(self._pixels_nhwc, rows)
-        targets_nk = F.one_hot(self._labels_n[rows], len(self._rarity_k)).float()
-        return augmenter.mix(pixels_nchw, targets_nk)
-
     def _loss(self, pixels_nchw: Tensor, targets_nk: Tensor) -> Tensor:
         recipe = self.recipe
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             predicted_nk = self._forward(self._normalise(pixels_nchw)).float()
             taught_nk = self._teacher.logits(pixels_nchw).float() if self._teacher else None
-        weight_k = self._rarity_k.to(self.device) if recipe.balance == "loss" else None
         smoothing = recipe.label_smoothing
-        loss = F.cross_entropy(predicted_nk, targets_nk, weight_k, label_smoothing=smoothing)
+        loss_n = F.cross_entropy(
+            predicted_nk, targets_nk, label_smoothing=smoothing, reduction="none"
+        )
+        # Not cross_entropy's own weight, which would weigh the smoothing's share by class too.
+        loss = (loss_n * (targets_nk @ self._weight_k)).mean()
         if taught_nk is None:
             return loss
         taught = distillation_loss(predicted_nk, taught_nk, temperature=recipe.temperature)
         return torch.lerp(loss, taught, recipe.distill)
+
+    def _batches(self, order_n: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the pixels and the labels of these training pictures, on the device."""
+        labels = self._labels_n[order_n.to(self.device)].split(self._batch)
+        return zip(self._pixels.batches(order_n, self._batch), labels, strict=True)
+
+    def _seen(
+        self, pixels_nhwc: Tensor, labels_n: Tensor, augmenter: Augmenter
+    ) -> tuple[Tensor, Tensor]:
+        """Make float pixels, 0-255, and targets of a batch, as the network is to see them."""
+        pixels_nchw = augmenter.pixels(pixels_nhwc)
+        targets_nk = F.one_hot(labels_n, len(self._rarity_k)).float()
+        return augmenter.mix(pixels_nchw, targets_nk)
 
     def _order(self) -> Tensor:
         """Draw the rows of an epoch; on the CPU, so that every device has the same."""
@@ -238,8 +265,14 @@ class Training:
     def _chosen_precision(self) -> Literal["fp32", "bf16"]:
         if self.recipe.precision != "auto":
             return self.recipe.precision
-        rows = torch.zeros(self._batch, dtype=torch.int64, device=self.device)
-        return faster_precision(self.network, to_nchw(self._pixels_nhwc[rows]))
+        rows_n = torch.zeros(self._batch, dtype=torch.int64)
+        pixels_nhwc = next(self._pixels.batches(rows_n, self._batch))
+        return faster_precision(self.network, to_nchw(pixels_nhwc))
+
+    def _free_bytes(self) -> int:
+        """Return this process's part of what is free on the device; each has a GPU of its own."""
+        sharing = 1 if self.device.type == "cuda" else self._ranks.count
+        return free_bytes(self.device) // sharing
 
 
 def _rarity(labels_n: Tensor) -> Tensor:

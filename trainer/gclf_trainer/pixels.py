@@ -1,30 +1,36 @@
 """Listed files to pixels: decoded once, in parallel, by the runtime's own images.load.
 
 What was decoded is kept on disk under a name made from the content of the files and the model's
-input, so that the same pictures are never decoded twice and changed ones always are.
+input, so that the same pictures are never decoded twice and changed ones always are. From there
+it is mapped, not read: a set may be larger than memory.
 Axes: n pictures, h height, w width, c channels (RGB).
 """
 
 import contextlib
 import hashlib
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import PIL
+import torch
 from numpy.typing import NDArray
 
 from gclf_runtime import ImageError, InputSpec, images
 from gclf_runtime.cpus import available_cpus
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.folders import Folders, LabelledFiles
+from gclf_trainer.memory import HELD_SHARE, free_bytes
+from gclf_trainer.pixel_file import Part, keep, open_kept
 
 # Raise it when images.load changes what it returns: cached pixels of before are then ignored.
 _CACHE_VERSION = 1
+_PART_BYTES = 32 * 2**20  # decoded, then written, at once
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,8 @@ class Split:
 
     Attributes:
         paths: Their files.
-        pixels_nhwc: uint8 0-255 RGB, shape (N, height, width, 3).
+        pixels_nhwc: uint8 0-255 RGB, shape (N, height, width, 3); mapped from a file if there is
+            a cache, so look at a part at a time.
         labels_n: int64 class indices, shape (N,).
     """
 
@@ -69,6 +76,7 @@ def load_dataset(
     spec: InputSpec,
     *,
     cache: Path | None,
+    held_share: float = HELD_SHARE,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Dataset:
     """Decode the listed files; unreadable ones are left out and named.
@@ -76,21 +84,26 @@ def load_dataset(
     Args:
         folders: What `read_folders` returned.
         spec: The model's input.
-        cache: Where decoded pixels are kept; None keeps none.
+        cache: Where decoded pixels are kept, and read from as they are needed; None holds them in
+            memory.
+        held_share: Where they cannot be kept, they are held in memory if they take up no more
+            than this share (0-1) of what is free.
         on_progress: Called with (files done, files in all) as pictures are decoded.
 
     Raises:
-        DatasetError: A split or a class has no readable picture.
+        DatasetError: A split or a class has no readable picture, or there is no room for the
+            pixels, neither on the disk nor in memory.
     """
     lists = (folders.train, folders.val, folders.test)
     paths = tuple(path for files in lists for path in files.paths)
     digests = _digests(paths)
-    pixels_nhwc, reasons = _decoded(paths, digests, spec, cache, on_progress)
+    pixels_nhwc, reasons = _decoded(paths, digests, spec, cache, held_share, on_progress)
     splits: list[Split] = []
-    start = 0
+    file, picture = 0, 0
     for files in lists:
-        splits.append(_readable(files, pixels_nhwc, reasons, start))
-        start += len(files.paths)
+        mine = reasons[file : file + len(files.paths)]
+        splits.append(_split(files, mine, pixels_nhwc[picture:]))
+        file, picture = file + len(mine), picture + len(splits[-1].paths)
     _refuse_unlearnable(folders, splits)
     names = [folders.label_names[label] for label in folders.train.labels]
     content = sorted(f"{name}\t{d}" for name, d in zip(names, digests, strict=False))
@@ -120,57 +133,70 @@ def _decoded(
     digests: Sequence[str],
     spec: InputSpec,
     cache: Path | None,
+    held_share: float,
     on_progress: Callable[[int, int], None],
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the pixels of every file and, where it failed, the reason ("" where it did not)."""
+    """Return the pixels of the files that can be read, and each file's reason if it cannot ("")."""
+    parts = partial(_parts, paths, spec, on_progress)
+    shape = (len(paths), spec.height, spec.width, 3)
+    if cache is None:
+        return _in_memory(shape, parts())
     content = repr((_CACHE_VERSION, PIL.__version__, spec, tuple(digests)))
-    key = hashlib.sha256(content.encode()).hexdigest()
-    kept = cache and cache / f"pixels-{key[:32]}.npz"
-    # A damaged file is decoded anew, and replaced.
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        if kept and kept.is_file():
-            with kept.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return file["pixels_nhwc"], [str(reason) for reason in file["reasons"]]
-    pixels_nhwc = np.zeros((len(paths), spec.height, spec.width, 3), np.uint8)
+    kept = cache / f"pixels-{hashlib.sha256(content.encode()).hexdigest()[:32]}.raw"
+    with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: decoded anew, and replaced
+        return open_kept(kept, len(paths))
+    try:
+        keep(kept, shape, parts())
+        return open_kept(kept, len(paths))
+    except OSError as error:
+        if math.prod(shape) > held_share * free_bytes(torch.device("cpu")):
+            raise DatasetError(
+                f"{math.prod(shape) / 1e9:.1f} GB of decoded pixels cannot be kept in {cache} "
+                f"({error.strerror}) and are too much for memory. Free space there, or name "
+                "another folder: --cache FOLDER"
+            ) from error
+    return _in_memory(shape, parts())
 
-    def decode(index: int) -> str:
-        try:
-            pixels_nhwc[index] = images.load(paths[index], spec)
-        except ImageError as error:
-            return error.reason
-        return ""
 
-    reasons: list[str] = []
+def _parts(
+    paths: Sequence[Path], spec: InputSpec, on_progress: Callable[[int, int], None]
+) -> Iterator[Part]:
+    """Decode the files, some at a time; in `pixels_nhwc` are those that can be read."""
+    size = max(64, _PART_BYTES // (spec.height * spec.width * 3))
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for reason in pool.map(decode, range(len(paths)), chunksize=16):
-            reasons.append(reason)
-            on_progress(len(reasons), len(paths))
-    if kept:
-        _keep(kept, pixels_nhwc, reasons)
-    return pixels_nhwc, reasons
+        for start in range(0, len(paths), size):
+            part = paths[start : start + size]
+            pixels_nhwc = np.zeros((len(part), spec.height, spec.width, 3), np.uint8)
+            reasons: list[str] = []
+            for reason in pool.map(partial(_decode, spec), part, pixels_nhwc, chunksize=16):
+                reasons.append(reason)
+                on_progress(start + len(reasons), len(paths))
+            yield pixels_nhwc[[not reason for reason in reasons]], reasons
 
 
-def _keep(kept: Path, pixels_nhwc: NDArray[np.uint8], reasons: list[str]) -> None:
-    """Write the cache file whole or not at all; a full disk costs the cache, not the training."""
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, pixels_nhwc=pixels_nhwc, reasons=np.array(reasons, np.str_))
-            partial.replace(kept)
-        finally:
-            partial.unlink(missing_ok=True)
+def _decode(spec: InputSpec, path: Path, pixels_hwc: NDArray[np.uint8]) -> str:
+    try:
+        pixels_hwc[:] = images.load(path, spec)
+    except ImageError as error:
+        return error.reason
+    return ""
 
 
-def _readable(
-    files: LabelledFiles, pixels_nhwc: NDArray[np.uint8], reasons: list[str], start: int
-) -> Split:
-    good = [i for i in range(len(files.paths)) if not reasons[start + i]]
-    whole = slice(start, start + len(files.paths))
-    pixels = pixels_nhwc[whole] if len(good) == len(files.paths) else pixels_nhwc[whole][good]
+def _in_memory(
+    shape: tuple[int, ...], parts: Iterable[Part]
+) -> tuple[NDArray[np.uint8], list[str]]:
+    pixels_nhwc, reasons, count = np.empty(shape, np.uint8), list[str](), 0
+    for part_nhwc, part_reasons in parts:
+        pixels_nhwc[count : count + len(part_nhwc)] = part_nhwc
+        count += len(part_nhwc)
+        reasons += part_reasons
+    return pixels_nhwc[:count], reasons
+
+
+def _split(files: LabelledFiles, reasons: Sequence[str], pixels_nhwc: NDArray[np.uint8]) -> Split:
+    good = [i for i, reason in enumerate(reasons) if not reason]
     labels_n = np.array([files.labels[i] for i in good], np.int64)
-    return Split(tuple(files.paths[i] for i in good), pixels, labels_n)
+    return Split(tuple(files.paths[i] for i in good), pixels_nhwc[: len(good)], labels_n)
 
 
 def _refuse_unlearnable(folders: Folders, splits: list[Split]) -> None:

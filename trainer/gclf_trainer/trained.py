@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gclf_trainer import checkpoint
-from gclf_trainer.evaluation import Evaluation, Normalise, evaluate, logits
+from gclf_trainer.batches import Pixels
+from gclf_trainer.evaluation import EVALUATED, Evaluation, Normalise, evaluate, logits
 from gclf_trainer.pixels import Dataset, Split
 
 
@@ -36,7 +37,8 @@ def measured(path: Path, dataset: Dataset, place: torch.device) -> Trained:
     normalise = Normalise(best.spec.mean, best.spec.std).to(place)
 
     def answer(split: Split) -> Tensor:
-        return logits(network, normalise, torch.from_numpy(split.pixels_nhwc).to(place)).cpu()
+        pixels = Pixels(split.pixels_nhwc, place, is_held=False)
+        return logits(network, normalise, pixels.batches(torch.arange(len(pixels)), EVALUATED))
 
     def measure(split: Split, logits_nk: Tensor) -> Evaluation:
         return evaluate(logits_nk, torch.from_numpy(split.labels_n))
