@@ -1,7 +1,7 @@
 import contextlib
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def test_pixels_are_mapped_from_the_cache_and_held_without_one(pictures: Path, t
 
 
 @contextlib.contextmanager
-def disk_of(size: int) -> Iterator[None]:
+def disk_of(size: int) -> Generator[None]:
     """Let no file grow beyond a size, in bytes; Python ignores the signal."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
