@@ -65,3 +65,16 @@ def test_an_own_network_is_trained_resumed_exported_and_answers(folder: Path):
         sorted((folder / "pictures" / "red").iterdir())
     )
     assert all(answer.prediction for answer in answers)
+
+
+def test_the_export_shows_its_help_without_torch():
+    program = (
+        "import sys\nfrom gclf_export import cli\nsys.argv = ['gclf-export', '--help']\n"
+        "try:\n    cli.main()\nfinally:\n    print('loaded', *sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = set(result.stdout.split("loaded ")[-1].split())
+
+    assert "--network" in result.stdout
+    assert "gclf_export.cli" in loaded
+    assert not loaded & {"torch", "torchvision", "onnx", "numpy"}

@@ -54,6 +54,7 @@ def test_a_folder_becomes_a_model_that_answers(pictures: Path, tmp_path: Path):
         (["absent", "--output", "run"], 1, "error: no folder at absent"),
         (["pictures", "--output", "run", "--network", "vgg"], 2, "is not one of resnet10"),
         (["pictures", "--output", "run", "--epochs", "0"], 2, "epochs"),
+        (["pictures", "--output", "run", "--cross", "age,race"], 2, "goes with --attributes FILE"),
         (["pictures", "--output", "run", "--device", "tpu"], 1, "error: device tpu cannot be used"),
         (["pictures", "--output", "run", "--network", "cnn", "--size", "8"], 1, "error: cnn needs"),
     ],

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +77,22 @@ def test_a_column_with_a_value_per_picture_makes_no_groups(tmp_path: Path):
 
 
 def test_columns_are_crossed_when_asked(tmp_path: Path):
-    groups = group_scores(table(tmp_path), PICTURES, [True, False, True], cross=("camera", "age"))
+    groups = group_scores(table(tmp_path), PICTURES, [True, False, True], cross=[("camera", "age")])
 
     crossed = groups.columns["camera × age"]
     assert [s.name for s in crossed] == ["new × more than 70", "old × 3-9", "old × 10-19"]
     assert [(s.right, s.count) for s in crossed] == [(1, 1), (1, 1), (0, 1)]
+
+
+def test_groups_are_a_record_that_json_holds(tmp_path: Path):
+    groups = group_scores(table(tmp_path), PICTURES, [True, False, True], cross=[("camera", "age")])
+    record = json.loads(json.dumps(groups.to_record()))
+
+    old = record["columns"]["camera × age"]["old × 10-19"]
+    assert (old["right"], old["count"], old["accuracy"]) == (0, 1, 0)
+    assert old["interval"] == list(wilson(0, 1))
+    assert record["overall"]["count"] == 3
+    assert (record["worst"], record["least_count_of_worst"]) == (None, 30)
 
 
 def test_a_row_means_the_picture_whose_path_ends_in_it(tmp_path: Path):
@@ -145,12 +157,12 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | N
         (("/data/other.jpg",), (), "Name files as their paths end"),
         ((), (), "Name files as their paths end"),
         (("/a/val/cat/1.jpg", "/b/val/cat/1.jpg"), (), "Name files by more of their path"),
-        (PICTURES, ("race",), "Name some of age, camera, serial"),
+        (PICTURES, (("age", "race"),), "Name some of age, camera, serial"),
     ],
     ids=["none listed", "no pictures", "one row for two", "no such column"],
 )
 def test_a_table_that_does_not_fit_says_what_to_do(
-    tmp_path: Path, paths: tuple[str, ...], cross: tuple[str, ...], remedy: str
+    tmp_path: Path, paths: tuple[str, ...], cross: tuple[tuple[str, str], ...], remedy: str
 ):
     with pytest.raises(DatasetError, match=remedy):
         group_scores(table(tmp_path), paths, [True] * len(paths), cross=cross)

@@ -93,6 +93,28 @@ def test_the_checkpoint_is_the_network_that_was_measured(pictures: Path, tmp_pat
     assert len(loaded.spec.dataset_sha256) == 64
 
 
+def test_groups_and_their_crossings_are_in_the_report_and_the_result(
+    pictures: Path, tmp_path: Path
+):
+    files = sorted(pictures.rglob("*.png"))
+    rows = [f"{path.parent.name}/{path.name},{i % 2},{i % 3}" for i, path in enumerate(files)]
+    table, run = tmp_path / "attributes.csv", tmp_path / "run"
+    table.write_text("\n".join(["file,age,race", *rows]), encoding="utf-8")
+    options: dict[str, Any] = {
+        "network": "cnn", "spec": SMALL, "recipe": Recipe(epochs=1, batch_size=16),
+        "val_split": 0.5, "attributes": table,
+    }  # fmt: skip
+    with pytest.raises(DatasetError, match="has no column size"):
+        train(pictures, run, cross=[("age", "size")], **options)
+    train(pictures, run, cross=[("age", "race")], **options)
+
+    columns = json.loads((run / "result.json").read_text("utf-8"))["groups"]["columns"]
+    assert list(columns) == ["age", "race", "age × race"]
+    assert len(columns["age × race"]) == 6
+    assert sum(group["count"] for group in columns["age × race"].values()) == 60
+    assert "<bdi>age × race</bdi>" in (run / "report.html").read_text("utf-8")
+
+
 def test_a_seed_repeats_a_run_to_the_bit(pictures: Path, tmp_path: Path):
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         small(pictures, tmp_path / name, seed=seed)

@@ -86,6 +86,7 @@ def command(
     class_names: options.ClassNames = None,
     val_split: options.ValSplit = 0.05,
     attributes: options.Attributes = None,
+    cross: options.Cross = None,
     audit_only: options.AuditOnly = False,
     ignore_audit: options.IgnoreAudit = False,
     cache: options.Cache = None,
@@ -134,6 +135,9 @@ def command(
         raise typer.BadParameter("name DATA or --dataset torchvision:NAME, one of the two")
     if dataset and not data_dir:
         raise typer.BadParameter("goes with --data-dir DIR", param_hint="--dataset")
+    if cross and not attributes:
+        raise typer.BadParameter("goes with --attributes FILE", param_hint="--cross")
+    pairs = [_pair(text) for text in cross or ()]
     place = data or data_dir or Path()
     spec = InputSpec(height=size, width=size, fit=fit)
     if audit_only:
@@ -199,6 +203,7 @@ def command(
             class_names=class_names,
             val_split=val_split,
             attributes=attributes,
+            cross=pairs,
             ignore_audit=ignore_audit,
             device=device,
             license=license,
@@ -209,6 +214,15 @@ def command(
             view=view,
         )
     typer.echo(summary(trained))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise typer.BadParameter(
+            f"{text} does not name two columns, as in gender,race", param_hint="--cross"
+        )
+    return names[0], names[1]
 
 
 def _audit(

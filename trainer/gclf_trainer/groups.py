@@ -6,12 +6,12 @@ Axes: n pictures.
 """
 
 import csv
-import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.scores import Score
@@ -47,6 +47,21 @@ class Groups:
             if score.count >= LEAST_COUNT
         ]
         return min(large, key=lambda item: item[1].share, default=None)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        worst = self.worst
+        return {
+            "source": self.source,
+            "unlisted": self.unlisted,
+            "overall": self.overall.to_record(),
+            "least_count_of_worst": LEAST_COUNT,
+            "worst": worst and {"column": worst[0], "group": worst[1].name},
+            "columns": {
+                column: {score.name: score.to_record() for score in scores}
+                for column, scores in self.columns.items()
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -105,12 +120,22 @@ def read_attributes(path: Path) -> Attributes:
     return Attributes(path, columns, rows)
 
 
+def check_cross(attributes: Attributes, cross: Sequence[tuple[str, str]]) -> None:
+    """Raise a DatasetError unless all columns to be crossed are there."""
+    for name in (name for pair in cross for name in pair):
+        if name not in attributes.columns:
+            raise DatasetError(
+                f"{attributes.source} has no column {name}. Name some of "
+                f"{', '.join(attributes.columns)}"
+            )
+
+
 def group_scores(
     attributes: Attributes,
     paths: Sequence[str | os.PathLike[str]],
     right_n: Iterable[bool],
     *,
-    cross: Sequence[str] = (),
+    cross: Sequence[tuple[str, str]] = (),
 ) -> Groups:
     """Measure each group: every column with 2 to 20 values makes groups.
 
@@ -118,24 +143,21 @@ def group_scores(
         attributes: Says what the pictures are.
         paths: The pictures.
         right_n: Whether each was answered rightly, in the same order.
-        cross: Columns whose every pair is crossed as well, for instance age and race.
+        cross: Pairs of columns whose every pair of values makes a group, for instance age and
+            race.
 
     Raises:
         DatasetError: The table names none of the pictures, names several by one row, or has no
             column of a name in `cross`.
     """
-    if unknown := [name for name in cross if name not in attributes.columns]:
-        raise DatasetError(
-            f"{attributes.source} has no column {unknown[0]}. Name some of "
-            f"{', '.join(attributes.columns)}"
-        )
+    check_cross(attributes, cross)
     listed = _listed(attributes, paths)
     right = [bool(is_right) for is_right in right_n]
     values = [attributes.rows[name] for _, name in listed]
     answers = [right[index] for index, _ in listed]
     columns = dict(zip(attributes.columns, zip(*values, strict=True), strict=True))
     few = {n: v for n, v in columns.items() if 2 <= len(set(v)) <= MOST_VALUES}
-    for one, other in itertools.combinations(cross, 2):
+    for one, other in cross:
         pairs = zip(columns[one], columns[other], strict=True)
         few[f"{one} × {other}"] = tuple(f"{_stated(a)} × {_stated(b)}" for a, b in pairs)
     return Groups(

@@ -1,7 +1,7 @@
 """A training and the folder that it is kept in."""
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from gclf_trainer.parallel import Ranks
 from gclf_trainer.pixels import Dataset
 from gclf_trainer.recipe import Epoch
 from gclf_trainer.run import Run
-from gclf_trainer.telling import calibrated, page
+from gclf_trainer.telling import calibrated, groups_of, page
 from gclf_trainer.trained import Trained, measured
 from gclf_trainer.view import View
 
@@ -33,6 +33,7 @@ class Job:
     ranks: Ranks
     audit: Audit
     attributes: Attributes | None
+    cross: Sequence[tuple[str, str]]
     command: str
     facts: Mapping[str, str]
 
@@ -64,6 +65,8 @@ class Job:
         run, dataset = self.run, self.dataset
         trained = measured(run.checkpoint, dataset, self.training.device)
         calibration = calibrated(run.checkpoint, dataset, trained.logits["validation"])
+        table = self.attributes
+        groups = groups_of(trained, dataset, table, self.cross) if table else None
         html = page(
             run,
             dataset,
@@ -72,12 +75,12 @@ class Job:
             trained.logits,
             network=self.network,
             audit=self.audit,
-            attributes=self.attributes,
+            groups=groups,
             command=self.command,
             facts=self.facts,
         )
         run.write_report(html, self.audit.to_record())
-        run.finish(dataset, trained.val, trained.test)
+        run.finish(dataset, trained.val, trained.test, groups)
         return trained
 
     def _run_epoch(self, view: View) -> Epoch:

@@ -77,6 +77,13 @@ Attributes: TypeAlias = Annotated[
     Path | None,
     _data(metavar="FILE", exists=True, dir_okay=False, help="CSV: figures by group in the report."),
 ]
+Cross: TypeAlias = Annotated[
+    list[str] | None,
+    _data(
+        metavar="COLUMN,COLUMN",
+        help="With --attributes: figures by both columns at once; may be repeated.",
+    ),
+]
 AuditOnly: TypeAlias = Annotated[
     bool, _data("--audit", help="Look the data over, say what was found, and stop.")
 ]

@@ -31,6 +31,7 @@ from typing import Any
 from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.errors import RunError
 from gclf_trainer.evaluation import Evaluation
+from gclf_trainer.groups import Groups
 from gclf_trainer.pixels import Dataset, Split
 from gclf_trainer.recipe import Epoch, Recipe
 from gclf_trainer.state import State, read_state, write_state
@@ -100,7 +101,9 @@ class Run:
         rows = (asdict(each).values() for each in self.epochs)
         self._write_rows("metrics.csv", header, rows)
 
-    def finish(self, dataset: Dataset, val: Evaluation, test: Evaluation | None) -> None:
+    def finish(
+        self, dataset: Dataset, val: Evaluation, test: Evaluation | None, groups: Groups | None
+    ) -> None:
         """List the answers of the best epoch, draw the charts, and say that the run is over."""
         self.write_answers("validation.csv", dataset.label_names, dataset.val, val)
         if test:
@@ -113,7 +116,8 @@ class Run:
         draw_history(self.folder / "history.png", losses, accuracy)
         chart = self.folder / "confusion_matrix.png"
         draw_confusion(chart, val.confusion_kk, dataset.label_names)
-        self._write_json("result.json", self._result(val, test))
+        by_group = {"groups": groups.to_record()} if groups else {}
+        self._write_json("result.json", self._result(val, test) | by_group)
 
     def write_report(self, html: str, audit: Mapping[str, Any]) -> None:
         """Keep the page, and what the audit found."""

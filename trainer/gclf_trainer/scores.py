@@ -6,6 +6,7 @@ Axes: k classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,15 @@ class Score:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy."""
         return wilson(self.right, self.count)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "count": self.count,
+            "right": self.right,
+            "accuracy": self.share,
+            "interval": list(self.interval),
+        }
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from gclf_trainer import checkpoint
 from gclf_trainer.answers import Answers, Samples
 from gclf_trainer.audit import Audit
 from gclf_trainer.calibration import Calibration, calibrate
-from gclf_trainer.groups import Attributes, group_scores
+from gclf_trainer.groups import Attributes, Groups, group_scores
 from gclf_trainer.loop import Training
 from gclf_trainer.pixels import Dataset
 from gclf_trainer.report import Report
 from gclf_trainer.run import Run
+from gclf_trainer.trained import Trained
 
 
 def calibrated(path: Path, dataset: Dataset, val_logits_nk: Tensor) -> Calibration:
@@ -36,6 +37,15 @@ def calibrated(path: Path, dataset: Dataset, val_logits_nk: Tensor) -> Calibrati
     return calibration
 
 
+def groups_of(
+    trained: Trained, dataset: Dataset, attributes: Attributes, cross: Sequence[tuple[str, str]]
+) -> Groups:
+    """Measure the groups of the test split, or of validation where there is none."""
+    split = dataset.test if trained.test else dataset.val
+    right_n = (trained.test or trained.val).predicted_n == split.labels_n
+    return group_scores(attributes, split.paths, right_n, cross=cross)
+
+
 def page(
     run: Run,
     dataset: Dataset,
@@ -45,7 +55,7 @@ def page(
     *,
     network: str,
     audit: Audit,
-    attributes: Attributes | None,
+    groups: Groups | None,
     command: str,
     facts: Mapping[str, str],
 ) -> str:
@@ -59,15 +69,13 @@ def page(
         logits: Of the best epoch by split, float32 (N, K): `validation`, and `test` if there is.
         network: Its name.
         audit: What was found in the dataset.
-        attributes: Of the pictures, for figures by group.
+        groups: Of the test split, or of validation where there is none.
         command: What repeats the run.
         facts: Versions, digest, device: by name.
     """
     answers = partial(Answers.from_logits, temperature=calibration.temperature)
     validation = answers("validation", dataset.val, logits["validation"])
     test = answers("test", dataset.test, logits["test"]) if "test" in logits else None
-    shown = test or validation
-    groups = group_scores(attributes, shown.split.paths, shown.right_n) if attributes else None
     spec = checkpoint.load(run.checkpoint).spec
     samples = Samples.from_batch(*training.first_batch(), mean=spec.mean, std=spec.std)
     return Report(

@@ -1,7 +1,7 @@
 """From a folder of labelled pictures to a RUN folder; the command is a view of this."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,7 @@ from gclf_trainer.device import describe, device_of
 from gclf_trainer.distillation import read_teacher
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Normalise
-from gclf_trainer.groups import read_attributes
+from gclf_trainer.groups import check_cross, read_attributes
 from gclf_trainer.job import Job
 from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
@@ -50,6 +50,7 @@ def train(
     class_names: Path | None = None,
     val_split: float = 0.05,
     attributes: Path | None = None,
+    cross: Sequence[tuple[str, str]] = (),
     ignore_audit: bool = False,
     device: str = "auto",
     license: str = "",
@@ -80,6 +81,7 @@ def train(
         class_names: A JSON object of class, as found, to the name that it shall have.
         val_split: Fraction of each class held out when there is no `val/`.
         attributes: A .csv with a row per picture, for figures by group in the report.
+        cross: Pairs of its columns, for figures by both at once.
         ignore_audit: Train although the audit refuses the dataset.
         device: `auto`, or what torch calls it: `cpu`, `cuda`, `cuda:1`.
         license: Licence of the weights, for the ModelSpec.
@@ -127,6 +129,8 @@ def train(
                 f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
             )
         table = read_attributes(attributes) if attributes else None
+        if table:
+            check_cross(table, cross)
         promise = _promise(dataset, spec, license)
         taught_by = read_teacher(teacher, dataset.label_names, spec) if teacher else None
         if weights:
@@ -168,6 +172,7 @@ def train(
             ranks,
             audited,
             table,
+            cross,
             command,
             {name: _said(config[name]) for name in _FACTS},
         )

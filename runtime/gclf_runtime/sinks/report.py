@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from gclf_runtime.errors import ImageError
 from gclf_runtime.results import FileResult, Prediction
-from gclf_runtime.sinks.report_page import PATH_CHARS, Group, Picture, render, shorten
+from gclf_runtime.sinks.markup import PATH_CHARS, shorten
+from gclf_runtime.sinks.report_page import Group, Picture, render
 
 _PIXEL_BYTES = 16 * 2**20  # of all pictures together: 1365 of 64×64, a page of about 15 MB
 _GUESSES = 5  # of each picture

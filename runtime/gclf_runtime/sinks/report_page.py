@@ -3,22 +3,20 @@
 Axes: h height, w width, c channels (RGB).
 """
 
-import base64
 import heapq
-import io
 import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-PATH_CHARS, _NAME_CHARS = 300, 80
+from gclf_runtime.sinks import markup
+from gclf_runtime.sinks.markup import NAME_CHARS, POLICY, image, safe
+
 _BELOW = 2  # guesses that have room below their picture; more stand beside it
 
 
@@ -96,28 +94,11 @@ def render(
     return _page("\n".join(part for part in parts if part))
 
 
-def shorten(text: str, limit: int) -> str:
-    """Cut the middle out of a long text: both ends of a path tell more."""
-    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 :]}"
-
-
-def _text(text: str, limit: int = PATH_CHARS) -> str:
-    """Make any text safe in HTML and encodable: what cannot be seen is written as its escape."""
-    shown = (
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in shorten(text, limit)
-    )
-    return escape("".join(shown))
-
-
-def _name(text: str) -> str:
-    return f"<bdi>{_text(text, _NAME_CHARS)}</bdi>"
-
-
 def _heading(files: int, groups: list[Group], failed: int) -> str:
     answered = sum(group.count for group in groups if group.color != "other")
     tiles = [("files", f"{files:,}"), ("answered", f"{answered:,}")]
     tiles += [
-        (_name(group.label), f"{group.count:,}") for group in groups if group.color == "other"
+        (markup.name(group.label), f"{group.count:,}") for group in groups if group.color == "other"
     ]
     tiles.append(("could not be read", f"{failed:,}"))
     if groups:
@@ -129,7 +110,7 @@ def _heading(files: int, groups: list[Group], failed: int) -> str:
 
 def _facts(facts: Mapping[str, str]) -> str:
     rows = "".join(
-        f'<tr><th scope="row">{_name(name)}</th><td><bdi>{_text(value)}</bdi></td></tr>\n'
+        f'<tr><th scope="row">{markup.name(name)}</th><td><bdi>{safe(value)}</bdi></td></tr>\n'
         for name, value in facts.items()
     )
     return f'<h2>This run</h2>\n<table class="facts"><tbody>{rows}</tbody></table>' if rows else ""
@@ -147,7 +128,7 @@ def _answers(groups: list[Group], silent: list[str]) -> str:
     total, most = sum(group.count for group in groups), groups[0].count
     rows = (
         f'<tr><th scope="row" class="named"><span class="swatch {group.color}"></span>'
-        f'<a href="#class-{index}">{_name(group.label)}</a></th>'
+        f'<a href="#class-{index}">{markup.name(group.label)}</a></th>'
         f"<td>{group.count:,}</td><td>{group.count / total:.1%}</td>"
         f"<td>{group.confidence_sum / group.count:.1%}</td>"
         f'<td class="share {group.color}" aria-hidden="true"><svg width="100%" height="10">'
@@ -155,7 +136,7 @@ def _answers(groups: list[Group], silent: list[str]) -> str:
         for index, group in enumerate(groups)
     )
     table = _table("numbers", ("class", "pictures", "share", "mean confidence", ""), rows)
-    missing = f'\n<p class="note">No picture was answered {_text(", ".join(silent))}.</p>'
+    missing = f'\n<p class="note">No picture was answered {safe(", ".join(silent))}.</p>'
     return f"<h2>Answers</h2>\n{table}{missing if silent else ''}"
 
 
@@ -166,7 +147,8 @@ def _confidence(edges: list[float], groups: list[Group]) -> str:
         bins = [a + b for a, b in zip(sums, group.bins, strict=True)]
         series[group.legend, group.color] = bins
     legend = "".join(
-        f'<li><span class="swatch {color}"></span>{_name(name)}</li>' for name, color in series
+        f'<li><span class="swatch {color}"></span>{markup.name(name)}</li>'
+        for name, color in series
     )
     return (
         '<section class="chart">\n<h2>Confidence</h2>\n'
@@ -222,7 +204,7 @@ def _bar(
             f'width="{0.84 * width:.3f}%" height="{height:.3f}%"/>'
         )
     total = f"{sum(bins[index] for bins in series.values()):,}"
-    parts = (f"{_text(name, _NAME_CHARS)} {bins[index]:,}" for (name, _), bins in series.items())
+    parts = (f"{safe(name, NAME_CHARS)} {bins[index]:,}" for (name, _), bins in series.items())
     return (
         f"<g><title>{edges[index]:g} to {edges[index + 1]:g}%: {total} ({', '.join(parts)})</title>"
         f'<rect class="hover" x="{index * width:.3f}%" width="{width:.3f}%" height="100%"/>'
@@ -239,7 +221,7 @@ def _gallery(groups: list[Group]) -> str:
     layout = "gallery beside" if guesses > _BELOW else "gallery"
     sections = "".join(
         f'<section id="class-{index}">\n'
-        f"<h3>{_name(group.label)} <small>{_shown(group)}</small></h3>\n"
+        f"<h3>{markup.name(group.label)} <small>{_shown(group)}</small></h3>\n"
         f'<div class="{layout}">\n{_figures(group)}</div></section>\n'
         for index, group in enumerate(groups)
     )
@@ -266,12 +248,12 @@ def _figure(picture: Picture) -> str:
     name = os.path.basename(picture.path) or picture.path
     guesses = "".join(
         f'<span class="guess" style="--share: {probability:.1%}">'
-        f"{_name(label)}<b>{probability:.1%}</b></span>"
+        f"{markup.name(label)}<b>{probability:.1%}</b></span>"
         for label, probability in picture.top
     )
     return (
         f"<figure>{_image(picture.pixels_hwc, name)}<figcaption>{guesses}"
-        f'<bdi title="{_text(picture.path)}">{_text(name, _NAME_CHARS)}</bdi>'
+        f'<bdi title="{safe(picture.path)}">{safe(name, NAME_CHARS)}</bdi>'
         "</figcaption></figure>\n"
     )
 
@@ -279,22 +261,17 @@ def _figure(picture: Picture) -> str:
 def _image(pixels_hwc: NDArray[np.uint8] | None, name: str) -> str:
     if pixels_hwc is None:
         return '<div class="blank">pixels not kept</div>'
-    file = io.BytesIO()
-    Image.fromarray(pixels_hwc).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    height, width, _ = pixels_hwc.shape
-    alt = f"what the model saw of {_text(name, _NAME_CHARS)}"
-    return f'<img width="{width}" height="{height}" alt="{alt}" src="data:image/png;base64,{data}">'
+    return image(pixels_hwc, f"what the model saw of {safe(name, NAME_CHARS)}")
 
 
 def _failures(kinds: Counter[str], failures: list[tuple[str, str, str]]) -> str:
     counts = (
-        f'<tr><th scope="row">{_text(kind)}</th><td>{count:,}</td></tr>\n'
+        f'<tr><th scope="row">{safe(kind)}</th><td>{count:,}</td></tr>\n'
         for kind, count in kinds.most_common()
     )
     rows = (
-        f'<tr><td class="path"><bdi>{_text(path)}</bdi></td><td class="kind">{_text(kind)}</td>'
-        f"<td><bdi>{_text(reason)}</bdi></td></tr>\n"
+        f'<tr><td class="path"><bdi>{safe(path)}</bdi></td><td class="kind">{safe(kind)}</td>'
+        f"<td><bdi>{safe(reason)}</bdi></td></tr>\n"
         for path, kind, reason in failures
     )
     total, listed = kinds.total(), len(failures)
@@ -315,7 +292,7 @@ def _page(body: str) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
@@ -330,9 +307,3 @@ def _page(body: str) -> str:
 </body>
 </html>
 """
-
-
-_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)

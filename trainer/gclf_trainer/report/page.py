@@ -5,31 +5,26 @@ nothing, and encodes to UTF-8. The style follows the runtime's report.
 Axes: h height, w width, c channels (RGB).
 """
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from gclf_runtime.sinks.report_page import PATH_CHARS, shorten
+from gclf_runtime.sinks.markup import NAME_CHARS, POLICY, image, name, safe
 
-_NAME_CHARS = 80
-
-
-def safe(text: str, limit: int = PATH_CHARS) -> str:
-    """Make any text safe in HTML and encodable: what cannot be seen is written as its escape."""
-    shown = (
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in shorten(text, limit)
-    )
-    return escape("".join(shown))
-
-
-def name(text: str) -> str:
-    """Make a name safe, its direction of writing kept apart from what is around it."""
-    return f"<bdi>{safe(text, _NAME_CHARS)}</bdi>"
+__all__ = [
+    "between",
+    "figure",
+    "gallery",
+    "grid",
+    "name",
+    "page",
+    "percent",
+    "safe",
+    "section",
+    "table",
+    "tiles",
+]
 
 
 def percent(share: float | None) -> str:
@@ -87,17 +82,9 @@ def figure(pixels_hwc: NDArray[np.uint8], lines: Iterable[tuple[str, str]], path
     # Paths of another system too: both separators.
     file = path.replace("\\", "/").rsplit("/", 1)[-1] or path
     spans = "".join(f'<span class="guess">{left}<b>{right}</b></span>' for left, right in lines)
-    below = f'<bdi title="{safe(path)}">{safe(file, _NAME_CHARS)}</bdi>' if path else ""
-    alt = safe(file, _NAME_CHARS) if path else "augmented training picture"
-    return f"<figure>{_image(pixels_hwc, alt)}<figcaption>{spans}{below}</figcaption></figure>\n"
-
-
-def _image(pixels_hwc: NDArray[np.uint8], alt: str) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels_hwc).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    height, width, _ = pixels_hwc.shape
-    return f'<img width="{width}" height="{height}" alt="{alt}" src="data:image/png;base64,{data}">'
+    below = f'<bdi title="{safe(path)}">{safe(file, NAME_CHARS)}</bdi>' if path else ""
+    alt = safe(file, NAME_CHARS) if path else "augmented training picture"
+    return f"<figure>{image(pixels_hwc, alt)}<figcaption>{spans}{below}</figcaption></figure>\n"
 
 
 def grid(ticks: Sequence[float], unit: str) -> str:
@@ -117,7 +104,7 @@ def page(title: str, body: str) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
@@ -134,10 +121,6 @@ def page(title: str, body: str) -> str:
 """
 
 
-_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
 _STYLE = """
 :root { --ink: #1f2933; --soft: #5a6772; --line: #d5dbe1; --faint: #f3f5f7; --paper: #fff;
   --right: #2e7ea8; --other: #c9821b; --wrong: #c4513d; --good: #3b9c5a }
