@@ -40,10 +40,10 @@ from torchvision.datasets import ImageFolder  # pyright: ignore[reportMissingTyp
 
 from gclf_runtime import InputSpec
 from gclf_trainer import Recipe
+from gclf_trainer.allocator import keep_freed_memory
 from gclf_trainer.evaluation import Normalise
 from gclf_trainer.folders import Folders, read_folders
 from gclf_trainer.loop import Training
-from gclf_trainer.memory import keep_freed_memory
 from gclf_trainer.networks import build
 from gclf_trainer.optimizers import scheduler_of
 from gclf_trainer.pixels import Dataset, load_dataset

@@ -50,7 +50,7 @@ def learn(count):
     print(training.run_epoch().train_loss)
     print(len(find([pixels_nhwc]).near.first_k))
 
-learn(200)  # what is allocated once
+learn(1000)  # what is allocated once
 status = Path("/proc/self/status").read_text()
 data = int(status.split("VmData:")[1].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (data + 96 * 2**20,) * 2)
@@ -102,7 +102,7 @@ def test_some_memory_is_free_here():
 FREED = """
 import resource, sys
 import torch
-from gclf_trainer.memory import keep_freed_memory
+from gclf_trainer.allocator import keep_freed_memory
 
 print(keep_freed_memory() if sys.argv[1] == "kept" else False)
 torch.set_num_threads(1)

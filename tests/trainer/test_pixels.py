@@ -51,7 +51,8 @@ def test_a_damaged_cache_is_decoded_anew(pictures: Path, tmp_path: Path):
     first = loaded(pictures, tmp_path)
     (kept,) = tmp_path.glob("*.raw")
     whole = kept.read_bytes()
-    for content in (b"", b"damaged", b"\0" * 20, whole[:1000], whole[:-1], whole[1:]):
+    seven = b"7" + (1).to_bytes(8, "little")  # JSON, but not ours
+    for content in (b"", b"damaged", b"\0" * 20, seven, whole[:1000], whole[:-1], whole[1:]):
         kept.unlink()
         kept.write_bytes(content)
         again = loaded(pictures, tmp_path)

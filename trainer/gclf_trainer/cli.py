@@ -15,6 +15,7 @@ import typer
 
 from gclf_runtime import GclfError, InputSpec
 from gclf_trainer import options
+from gclf_trainer.allocator import keep_freed_memory
 from gclf_trainer.interrupts import end_on_signals
 from gclf_trainer.recipe import Augmentation, Recipe
 from gclf_trainer.torchrun import is_quiet
@@ -30,6 +31,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
     end_on_signals(_last_line)
+    keep_freed_memory()
     if is_quiet():  # another process of this training speaks
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     # Pillow warns of odd files on stderr; those that cannot be read are named by us.

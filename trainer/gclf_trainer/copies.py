@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gclf_trainer.chosen import Chosen
 from gclf_trainer.duplicates import NearPairs, near_pairs, same_pixels
 from gclf_trainer.findings import EXAMPLES, SPLITS, Finding, Survey
 
@@ -31,31 +32,7 @@ def find(pixels: Sequence[NDArray[np.uint8]]) -> Copies:
     """Compare all pictures, uint8 0-255 of shape (N, H, W, C) per split, N at least 1."""
     digests = np.array([digest.hex() for part in pixels for digest in same_pixels(part)])
     _, first_g, groups_n = np.unique(digests, return_index=True, return_inverse=True)
-    return Copies(groups_n, near_pairs(_Chosen(pixels, first_g)))
-
-
-class _Chosen:
-    """Some pictures of several arrays that may be larger than memory, read as they are asked for.
-
-    Args:
-        parts: uint8, shape (N, H, W, C) each.
-        chosen_g: Which ones, counted through all parts.
-    """
-
-    def __init__(self, parts: Sequence[NDArray[np.uint8]], chosen_g: NDArray[np.int64]) -> None:
-        self._parts = parts
-        self._chosen_g = chosen_g
-        self.shape: tuple[int, ...] = (len(chosen_g), *parts[0].shape[1:])
-
-    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        rows_k = self._chosen_g[index]
-        pixels_khwc = np.empty((len(rows_k), *self.shape[1:]), np.uint8)
-        start = 0
-        for part in self._parts:
-            here = (rows_k >= start) & (rows_k < start + len(part))
-            pixels_khwc[here] = part[rows_k[here] - start]
-            start += len(part)
-        return pixels_khwc
+    return Copies(groups_n, near_pairs(Chosen(pixels, first_g)))
 
 
 def of_copies(survey: Survey, copies: Copies) -> Iterator[Finding]:

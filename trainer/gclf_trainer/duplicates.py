@@ -10,10 +10,11 @@ Axes: n pictures, h height, w width, c channels, d frequencies, k pairs.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gclf_trainer.chosen import Pictures
 
 _FREQUENCIES = [(s - u, u) for s in range(1, 11) for u in range(s + 1)][:64]
 _ROWS, _COLUMNS = (np.array(axis) for axis in zip(*_FREQUENCIES, strict=True))
@@ -54,17 +55,6 @@ def same_pixels(pixels_nhwc: NDArray[np.uint8]) -> list[bytes]:
         hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
         for picture in pixels_nhwc
     ]
-
-
-class Pictures(Protocol):
-    """An array of pictures, or what looks like one and reads a few when they are asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, H, W, C)."""
-        ...
-
-    def __getitem__(self, index: slice | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
 
 
 def near_pairs(pixels_nhwc: Pictures) -> NearPairs:

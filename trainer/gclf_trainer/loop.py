@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gclf_trainer.augment import Augmenter
 from gclf_trainer.batches import Pixels
@@ -24,7 +23,7 @@ from gclf_trainer.distillation import Teacher, distillation_loss
 from gclf_trainer.errors import TrainingError
 from gclf_trainer.evaluation import EVALUATED, Evaluation, Normalise, evaluate, logits, to_nchw
 from gclf_trainer.memory import HELD_SHARE, free_bytes
-from gclf_trainer.optimizers import faster_precision, optimizer_of, scheduler_of
+from gclf_trainer.optimizers import faster_precision, move_average, optimizer_of, scheduler_of
 from gclf_trainer.parallel import Ranks, synchronised
 from gclf_trainer.pixels import Split
 from gclf_trainer.recipe import Epoch, Recipe
@@ -78,7 +77,8 @@ class Training:
         self._normalise = normalise.to(device)
         self._teacher = teacher.to(device) if teacher else None
         size = train.pixels_nhwc.nbytes + val.pixels_nhwc.nbytes
-        is_held = size <= held_share * self._free_bytes()
+        sharing = 1 if device.type == "cuda" else self._ranks.count  # each has a GPU of its own
+        is_held = size <= held_share * free_bytes(device) / sharing
         self._pixels = Pixels(train.pixels_nhwc, device, is_held=is_held)
         self._labels_n = torch.from_numpy(train.labels_n).to(device)
         self._rarity_k = _rarity(torch.from_numpy(train.labels_n))
@@ -185,8 +185,9 @@ class Training:
         shown, every = math.nan, _SHOWN if self.device.type == "cuda" else 1
         for step, (pixels_nhwc, labels_n) in enumerate(self._batches(order_n)):
             loss = self._step(pixels_nhwc, labels_n, augmenter)
-            if self.recipe.ema:
-                self._average((self.epoch - 1) * self.steps_per_epoch + step)
+            if recipe.ema:
+                done = (self.epoch - 1) * self.steps_per_epoch + step
+                move_average(self.evaluated, self.network, decay=recipe.ema, step=done)
             total += loss
             if step % every == 0:
                 shown = float(loss) * self._ranks.count
@@ -248,15 +249,6 @@ class Training:
             return torch.multinomial(weights_n, count, replacement=True, generator=generator)
         return torch.randperm(count, generator=generator)
 
-    def _average(self, step: int) -> None:
-        """Move the average; at first faster, so that it forgets the random weights."""
-        decay = min(self.recipe.ema, (1 + step) / (10 + step))
-        averaged, current = self.evaluated, self.network
-        update = get_ema_multi_avg_fn(decay)
-        update(list(averaged.parameters()), list(current.parameters()), 0)
-        for kept, buffer in zip(averaged.buffers(), current.buffers(), strict=True):
-            kept.copy_(buffer)
-
     def _seed(self, stream: int) -> int:
         """Derive the seed of one stream of random numbers of this epoch."""
         sequence = np.random.SeedSequence([self.recipe.seed, self.epoch, stream])
@@ -265,14 +257,8 @@ class Training:
     def _chosen_precision(self) -> Literal["fp32", "bf16"]:
         if self.recipe.precision != "auto":
             return self.recipe.precision
-        rows_n = torch.zeros(self._batch, dtype=torch.int64)
-        pixels_nhwc = next(self._pixels.batches(rows_n, self._batch))
+        pixels_nhwc = next(self._pixels.batches(torch.arange(self._batch), self._batch))
         return faster_precision(self.network, to_nchw(pixels_nhwc))
-
-    def _free_bytes(self) -> int:
-        """Return this process's part of what is free on the device; each has a GPU of its own."""
-        sharing = 1 if self.device.type == "cuda" else self._ranks.count
-        return free_bytes(self.device) // sharing
 
 
 def _rarity(labels_n: Tensor) -> Tensor:

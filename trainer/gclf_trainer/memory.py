@@ -1,9 +1,7 @@
-"""How much memory there is for pixels, and what the C library does with memory that is freed."""
+"""How much memory there is for pixels."""
 
 import contextlib
-import ctypes
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -13,7 +11,6 @@ import torch
 HELD_SHARE = 0.5
 
 _UNKNOWN = 4 * 2**30  # where the system does not say (Windows)
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
 
 
 def free_bytes(device: torch.device) -> int:
@@ -52,21 +49,3 @@ def _free_ram() -> int:
     with contextlib.suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return _UNKNOWN
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, for the next tensor of that size; call it at the start.
-
-    By default glibc maps every activation anew and gives it back at once, and the kernel clears
-    each page of it at its first use.
-
-    Returns:
-        Whether it was done: on Linux with glibc. Elsewhere nothing is.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
-        mallopt = ctypes.CDLL(None).mallopt
-        options = (_MMAP_THRESHOLD, 32 * 2**20), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**28)
-        return all([mallopt(name, value) == 1 for name, value in options])
-    return False

@@ -70,17 +70,20 @@ def open_kept(path: Path, files: int) -> tuple[NDArray[np.uint8], list[str]]:
     Raises:
         OSError: There is none.
         ValueError: It is damaged.
-        KeyError: Likewise.
     """
     with path.open("rb") as file:
         file.seek(-_LENGTH, os.SEEK_END)  # an OSError in a shorter file
         length = int.from_bytes(file.read(_LENGTH), "little")
         file.seek(-_LENGTH - length, os.SEEK_END)
         size = file.tell()
-        record = json.loads(file.read(length))
-        shape = tuple(int(axis) for axis in record["shape"])
-        reasons = [str(record["unreadable"].get(str(index), "")) for index in range(files)]
-        if math.prod(shape) != size or reasons.count("") != shape[0]:
+        try:
+            record = json.loads(file.read(length))
+            shape = tuple(int(axis) for axis in record["shape"])
+            reasons = [str(record["unreadable"].get(str(index), "")) for index in range(files)]
+            is_whole = math.prod(shape) == size and reasons.count("") == shape[0]
+        except (LookupError, TypeError, AttributeError) as error:  # JSON of another shape
+            raise ValueError(f"{path} is damaged") from error
+        if not is_whole:
             raise ValueError(f"{path} is damaged")
         if not size:  # an empty file cannot be mapped
             return np.zeros(shape, np.uint8), reasons

@@ -143,7 +143,7 @@ def _decoded(
         return _in_memory(shape, parts())
     content = repr((_CACHE_VERSION, PIL.__version__, spec, tuple(digests)))
     kept = cache / f"pixels-{hashlib.sha256(content.encode()).hexdigest()[:32]}.raw"
-    with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: decoded anew, and replaced
+    with contextlib.suppress(OSError, ValueError):  # absent or damaged: decoded, and replaced
         return open_kept(kept, len(paths))
     try:
         keep(kept, shape, parts())
@@ -152,8 +152,8 @@ def _decoded(
         if math.prod(shape) > held_share * free_bytes(torch.device("cpu")):
             raise DatasetError(
                 f"{math.prod(shape) / 1e9:.1f} GB of decoded pixels cannot be kept in {cache} "
-                f"({error.strerror}) and are too much for memory. Free space there, or name "
-                "another folder: --cache FOLDER"
+                f"({error.strerror or error}) and are too much for memory. Free space there, or "
+                "name another folder: --cache FOLDER"
             ) from error
     return _in_memory(shape, parts())
 
