@@ -53,8 +53,8 @@ def learn(count):
 learn(1000)  # what is allocated once
 status = Path("/proc/self/status").read_text()
 data = int(status.split("VmData:")[1].split()[0]) * 1024
-resource.setrlimit(resource.RLIMIT_DATA, (data + 96 * 2**20,) * 2)
-learn(10_000)
+resource.setrlimit(resource.RLIMIT_DATA, (data + 176 * 2**20,) * 2)
+learn(20_000)
 """
 
 
