@@ -79,7 +79,9 @@ def test_the_checkpoint_is_the_network_that_was_measured(pictures: Path, tmp_pat
 
     pixels = torch.from_numpy(np.stack([images.load(path, SMALL) for path in paths]))
     normalise = Normalise(loaded.spec.mean, loaded.spec.std)
-    again = evaluate(logits(loaded.network, normalise, [pixels]), torch.zeros(len(paths)).long())
+    again = evaluate(
+        logits(loaded.network, normalise, [pixels], len(pixels)), torch.zeros(len(paths)).long()
+    )
 
     np.testing.assert_array_equal(again.predicted_n, trained.val.predicted_n)
     assert loaded.spec.label_names == trained.label_names

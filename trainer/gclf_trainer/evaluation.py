@@ -3,6 +3,7 @@
 Axes: n pictures, h height, w width, c channels (RGB), k classes.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,21 +60,32 @@ def to_nchw(pixels_nhwc: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def logits(network: nn.Module, normalise: Normalise, batches: Iterable[Tensor]) -> Tensor:
+def logits(
+    network: nn.Module, normalise: Normalise, batches: Iterable[Tensor], count: int
+) -> Tensor:
     """Compute logits in float32, never in a reduced precision, whatever the device.
 
     Args:
         network: Takes normalised NCHW pixels.
         normalise: Its normalisation.
         batches: uint8 0-255, shape (B, H, W, 3), on the network's device, at least one of them.
+        count: N, how many pictures there are in all batches together.
 
     Returns:
         float32, shape (N, K), on the CPU.
     """
     network.eval()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        parts = [network(normalise(to_nchw(pixels_nhwc))) for pixels_nhwc in batches]
-    return torch.cat(parts).float().cpu()
+        parts = (network(normalise(to_nchw(pixels_nhwc))) for pixels_nhwc in batches)
+        # Into one tensor made beforehand: small ones kept between the large ones that are freed
+        # would hold all of those in the heap, 50 KB for each picture of 64×64.
+        first_nk = next(parts)
+        logits_nk = torch.empty(count, first_nk.shape[1])
+        done = 0
+        for part_nk in itertools.chain([first_nk], parts):
+            logits_nk[done : done + len(part_nk)] = part_nk
+            done += len(part_nk)
+    return logits_nk
 
 
 def evaluate(logits_nk: Tensor, labels_n: Tensor) -> Evaluation:

@@ -146,7 +146,7 @@ class Training:
         logits_nk = torch.zeros((len(rows_n), len(self._rarity_k)), device=self.device)
         if len(rows_n[mine]):
             batches = self._val_pixels.batches(rows_n[mine], EVALUATED)
-            part_nk = logits(self.evaluated, self._normalise, batches)
+            part_nk = logits(self.evaluated, self._normalise, batches, len(rows_n[mine]))
             logits_nk[mine] = part_nk.to(self.device)
         self._ranks.add_up([logits_nk])
         return evaluate(logits_nk.cpu(), self._val_labels_n)

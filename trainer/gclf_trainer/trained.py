@@ -38,7 +38,8 @@ def measured(path: Path, dataset: Dataset, place: torch.device) -> Trained:
 
     def answer(split: Split) -> Tensor:
         pixels = Pixels(split.pixels_nhwc, place, is_held=False)
-        return logits(network, normalise, pixels.batches(torch.arange(len(pixels)), EVALUATED))
+        batches = pixels.batches(torch.arange(len(pixels)), EVALUATED)
+        return logits(network, normalise, batches, len(pixels))
 
     def measure(split: Split, logits_nk: Tensor) -> Evaluation:
         return evaluate(logits_nk, torch.from_numpy(split.labels_n))
