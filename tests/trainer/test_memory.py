@@ -126,4 +126,4 @@ def test_freed_memory_is_kept_for_the_next_tensor():
         assert said == str(mode == "kept")
         faults[mode] = int(count)
 
-    assert faults["kept"] < 3000 < 10_000 < faults["given back"]
+    assert 5 * faults["kept"] < faults["given back"]
