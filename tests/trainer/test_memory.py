@@ -1,4 +1,5 @@
 import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,13 +118,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="this is not glibc")
 def test_freed_memory_is_kept_for_the_next_tensor():
+    """Without, glibc adapts its threshold by what is freed; told where to stay, it is the same."""
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
     faults: dict[str, int] = {}
     for mode in ("kept", "given back"):
         run = subprocess.run(
-            [sys.executable, "-c", FREED, mode], capture_output=True, text=True, check=True
+            [sys.executable, "-c", FREED, mode], capture_output=True, text=True, check=True, env=env
         )
         said, count = run.stdout.split()
         assert said == str(mode == "kept")
         faults[mode] = int(count)
 
-    assert 5 * faults["kept"] < faults["given back"]
+    assert faults["kept"] < faults["given back"] / 4, faults
