@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gclf_export.exporter import Exported, export
+from gclf_export.triton import write_repository
 from gclf_export.verify import Precision
 from gclf_runtime import GclfError
 
@@ -66,6 +67,10 @@ def command(
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights.", show_default="the checkpoint's")
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also add it to this Triton model repository."),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
@@ -86,7 +91,11 @@ def command(
             validation=validation,
             license=license,
         )
+    if triton:
+        write_repository(triton, exported.path, exported.spec)
     _report(exported)
+    if triton:
+        typer.echo(f"serve: tritonserver --model-repository {triton}")
 
 
 def _report(exported: Exported) -> None:
