@@ -76,6 +76,10 @@ def command(
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights.", show_default="the checkpoint's")
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Also add it to this Triton model repository."),
+    ] = None,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
@@ -101,7 +105,13 @@ def command(
             validation=validation,
             license=license,
         )
+    if triton:
+        from gclf_export.triton import write_repository
+
+        write_repository(triton, exported.path, exported.spec)
     _report(exported)
+    if triton:
+        typer.echo(f"serve: tritonserver --model-repository {triton}")
 
 
 def _report(exported: "Exported") -> None:

@@ -1,0 +1,2 @@
+/** What is wrong, and what to do. */
+export class GclfError extends Error {}

@@ -1,0 +1,158 @@
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from gclf_export import ExportError
+from gclf_export.card import card, write_card
+from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec
+from gclf_trainer.scores import wilson
+
+RUNG: dict[str, Any] = {
+    "precision": "fp32",
+    "provider": "CPUExecutionProvider",
+    "count": 3000,
+    "accuracy": 0.9,
+    "accuracy_low": 0.8887,
+    "accuracy_high": 0.9102,
+    "checkpoint_accuracy": 0.9,
+    "agreement": 1.0,
+    "mean_difference": 1.2e-7,
+    "max_difference": 1.1e-6,
+    "awkward_count": 40,
+    "awkward_agreement": 1.0,
+    "awkward_max_difference": 2e-6,
+    "milliseconds": 5.61,
+    "verdict": "written",
+}
+
+
+@pytest.fixture
+def data(colours: Path) -> bytes:
+    return colours.read_bytes()
+
+
+@pytest.fixture
+def spec(colours: Path) -> ModelSpec:
+    return Classifier(colours).spec
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_the_card_states_what_the_file_is(data: bytes, spec: ModelSpec):
+    text = card("colours.onnx", data, replace(spec, license="CC BY 4.0", created="2026-11-22"))
+
+    assert text.startswith("# Model card: colours.onnx\n\nSays which of 3 classes")
+    assert "**red**, **green**, **blue**" in text
+    for fact in (hashlib.sha256(data).hexdigest(), "CC BY 4.0", "2026-11-22", "opset 1"):
+        assert fact in text
+    assert "uint8 [batch, 16, 16, 3]" in text
+    assert "float32 [batch, 3]" in text
+    for language in ("python", "javascript", "csharp", "bash"):
+        assert f"```{language}\n" in text
+    assert text.count("```") % 2 == 0
+
+
+def test_accuracy_has_its_count_and_its_interval(data: bytes, spec: ModelSpec):
+    metrics = {"val_accuracy": 0.9, "val_count": 2000, "val_ece": 0.012, "val_ece_before": 0.034}
+    low, high = wilson(1800, 2000)
+
+    text = card("m.onnx", data, replace(spec, metrics=metrics, temperature=1.25))
+
+    assert f"2,000 validation pictures: **90.00%** (95 % interval {low:.2%} to {high:.2%}" in text
+    assert "temperature is 1.25" in text
+    assert "0.0120 on validation" in text
+    assert "0.0340 without the temperature" in text
+
+
+def test_what_is_not_known_is_said_to_be_not_known(data: bytes, spec: ModelSpec):
+    bare = replace(
+        spec, metrics={}, license="", created="", dataset_sha256="", checkpoint_sha256=""
+    )
+
+    text = card("m.onnx", data, bare)
+
+    for sentence in (
+        "Its accuracy is not known",
+        "were not calibrated",
+        "by groups of pictures is not known",
+        "There is none: the file was not compared",
+        "| licence of the weights | not stated |",
+    ):
+        assert sentence in text
+    assert not re.search(r"\b(None|nan)\b", text.split("## How to use it")[0])
+
+
+@pytest.mark.parametrize("absent", [None, *RUNG], ids=str)
+def test_any_figure_of_the_certificate_may_be_missing(
+    data: bytes, spec: ModelSpec, absent: str | None
+):
+    rungs = [{k: v for k, v in RUNG.items() if k != absent}, {"precision": "int8"}]
+
+    section = card("m.onnx", data, spec, {"rungs": rungs}).split("## Certificate")[1]
+
+    header, rule, first, second = section.split("## ")[0].strip().splitlines()[-4:]
+    assert len(cells(header)) == len(cells(rule)) == len(cells(first)) == len(cells(second))
+    shown = cells(first)
+    for key, written in (("max_difference", "1.1e-06"), ("count", "3,000"), ("verdict", "written")):
+        assert (written in shown) == (key != absent)
+    has_interval = absent not in ("accuracy_low", "accuracy_high")
+    assert ("88.87% to 91.02%" in shown) == has_interval
+
+
+def test_groups_are_a_table_with_intervals(data: bytes, spec: ModelSpec):
+    group = {"group": "age: 0-2", "count": 65, "accuracy": 0.646}
+
+    text = card(
+        "m.onnx", data, spec, None, [{**group, "accuracy_low": 0.525, "accuracy_high": 0.751}]
+    )
+
+    assert "| age: 0-2 | 65 | 64.6% | 52.5% to 75.1% |" in text
+
+
+def test_names_cannot_break_the_page(data: bytes, spec: ModelSpec):
+    odd = replace(spec, label_names=("a|b", "<b>*x*", "li\nne `q`"), license="x | y\n# z")
+
+    text = card("a `b` | c.onnx", data, odd)
+
+    assert "**a\\|b**, **\\<b\\>\\*x\\***, **li ne \\`q\\`**" in text
+    assert "| licence of the weights | x \\| y \\# z |" in text
+    assert not re.search(r"^# z", text, re.MULTILINE)
+    assert text.count("```") % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"), [("stretch", "stretched"), ("crop", "its centre"), ("pad", "black bars")]
+)
+def test_the_card_says_how_a_picture_is_fitted(data: bytes, spec: ModelSpec, fit: Any, said: str):
+    fitted = InputSpec(height=20, width=30, fit=fit, interpolation="bicubic", jpeg_scale_margin=0)
+
+    text = card("m.onnx", data, replace(spec, input=fitted))
+
+    assert "Fitted to 30×20 (width × height)" in text
+    assert said in text
+    assert "bicubic resize, antialiased" in text
+    assert "decoded at 1/2" not in text
+    assert "Image.Resampling.BICUBIC" in text
+    assert "draft" not in text
+
+
+def test_a_card_is_written_whole_or_not_at_all(tmp_path: Path, colours: Path, spec: ModelSpec):
+    write_card(tmp_path / "m.card.md", colours, spec, {"rungs": [RUNG]})
+    written = (tmp_path / "m.card.md").read_text(encoding="utf-8")
+
+    assert written == card("colours.onnx", colours.read_bytes(), spec, {"rungs": [RUNG]})
+    with pytest.raises(ExportError, match="cannot be written"):
+        write_card(tmp_path / "absent" / "m.card.md", colours, spec, None)
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError, match="is not a model that gclf opens"):
+        write_card(tmp_path / "m.card.md", tmp_path / "no.onnx", spec, None)
+    assert (tmp_path / "m.card.md").read_text(encoding="utf-8") == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.card.md", "no.onnx"]
