@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 pytest.importorskip("torch")
@@ -93,6 +95,73 @@ def test_turning_keeps_the_middle_and_no_turn_keeps_everything():
     assert not torch.allclose(turned, plain(dataset))
 
 
+@pytest.mark.parametrize("size", [(32, 96), (96, 32), (64, 64)], ids=str)
+def test_a_disc_stays_a_disc_however_it_is_turned(size: tuple[int, int]):
+    y, x = torch.meshgrid(*(torch.arange(side) - side / 2 + 0.5 for side in size), indexing="ij")
+    long, short = (x, y) if size[1] >= size[0] else (y, x)
+    disc = (((long - 20) ** 2 + short**2 < 64)[..., None] * 255).to(torch.uint8)
+    turned = augmenter(rotate=10).pixels(disc.expand(200, -1, -1, 3))[:, 0] / 255
+
+    mass = turned.sum((1, 2))
+    at_long, at_short = ((turned * at).sum((1, 2)) / mass for at in (long, short))
+    from_long, from_short = long - at_long[:, None, None], short - at_short[:, None, None]
+    for product, expected in (
+        (from_long**2, 16),  # a quarter of the squared radius, and somewhat more by interpolation
+        (from_short**2, 16),
+        (from_long * from_short, 0),
+    ):
+        spread = (turned * product).sum((1, 2)) / mass
+        assert float((spread - expected).abs().max()) < 1
+    torch.testing.assert_close(
+        torch.hypot(at_long, at_short), torch.full_like(mass, 20), rtol=0, atol=0.2
+    )
+    assert float(at_short.abs().max()) == pytest.approx(20 * math.sin(math.radians(10)), abs=0.2)
+
+
+def test_zoom_scales_each_axis_within_its_reach():
+    y, x = torch.meshgrid(torch.arange(64) - 31.5, torch.arange(96) - 47.5, indexing="ij")
+    disc = ((x**2 + y**2 < 256)[..., None] * 255).to(torch.uint8).expand(1000, -1, -1, 3)
+    zoomed = augmenter(zoom=0.2).pixels(disc)[:, 0] / 255
+
+    mass = zoomed.sum((1, 2))
+    factor_x, factor_y = (((zoomed * at**2).sum((1, 2)) / mass / 64).sqrt().log() for at in (x, y))
+    size, shape = (factor_x + factor_y) / 2, (factor_x - factor_y) / 2
+    for reach, drawn in ((0.2, size), (0.1, shape)):
+        assert float(drawn.abs().max()) < reach + 0.02
+        assert float(drawn.max()) > reach - 0.02
+        assert float(drawn.min()) < -reach + 0.02
+
+
+def test_a_turned_picture_is_mirrored_and_shifted_too():
+    dataset = pixels(200)
+    batch = augmenter(rotate=1e-6, flip=True).pixels(dataset)
+
+    def is_close(one: Tensor, other: Tensor) -> Tensor:
+        return ((one - other).abs() < 0.1).flatten(1).all(1)
+
+    same, mirrored = is_close(batch, plain(dataset)), is_close(batch, plain(dataset).flip(3))
+    assert bool((same ^ mirrored).all())
+    assert 70 < int(mirrored.sum()) < 130
+
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
+    ramps = torch.stack([10 * x, 10 * y, y], -1).to(torch.uint8).expand(500, -1, -1, 3)
+    shifted = augmenter(rotate=1e-6, pad=2).pixels(ramps)[:, :2, 6, 8] / 10
+    for axis, middle in enumerate((8, 6)):
+        assert middle - 2.01 <= float(shifted[:, axis].min()) < middle - 1.9
+        assert middle + 1.9 < float(shifted[:, axis].max()) <= middle + 2.01
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{"rotate": 5.0}, {"zoom": 0.1, "erase": 0.5}, {"crop_scale": 0.5, "hue": 0.1}],
+    ids=str,
+)
+def test_channels_are_last_in_memory_whatever_was_done(recipe: dict[str, float]):
+    batch = augmenter(0, **recipe).pixels(pixels())
+
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_brightness_and_contrast_stay_within_their_reach():
     grey = torch.full((500, 4, 4, 3), 100, dtype=torch.uint8)
     batch = augmenter(brightness=0.2).pixels(grey)
@@ -125,6 +194,29 @@ def test_a_crop_is_an_enlarged_part_of_its_picture():
     torch.testing.assert_close(batch[:, 0, 4, 120] - middle, width / 2, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("crop_scale", [0.05, 0.3, 0.9, 0.99])
+@pytest.mark.parametrize("pad", [0, 4])
+def test_the_areas_of_crops_go_evenly_from_the_least_to_all(crop_scale: float, pad: int):
+    height, width = 32, 48
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij")
+    ramps = torch.stack([5 * x, 5 * y, y], -1).to(torch.uint8).expand(4000, -1, -1, 3)
+    batch = augmenter(crop_scale=crop_scale, pad=pad).pixels(ramps) / 5
+
+    # Between pixels that lie within the picture, so that no edge is repeated there.
+    step_x = (batch[:, 0, 16, 32] - batch[:, 0, 16, 16]) / 16
+    step_y = (batch[:, 1, 24, 24] - batch[:, 1, 8, 24]) / 16
+    area = step_x * step_y
+    assert float(area.min()) == pytest.approx(crop_scale, abs=0.01)
+    assert float(area.max()) == pytest.approx(1, abs=0.01)
+    assert float(area.mean()) == pytest.approx((1 + crop_scale) / 2, abs=0.02)
+    ratio = (step_x / step_y).log()
+    assert float(ratio.abs().max()) < math.log(4 / 3) + 0.01
+    for step, axis, size in ((step_x, 0, width), (step_y, 1, height)):
+        middle = batch[:, axis, 15:17, 23:25].mean((1, 2))  # of the part that was cut out
+        assert float((middle - step * size / 2).min()) > -0.51
+        assert float((middle + step * size / 2).max()) < size - 0.49
+
+
 @pytest.mark.parametrize("crop_scale", [0.0, 1.5, -1.0])
 def test_a_crop_of_nothing_or_of_more_than_the_picture_is_refused(crop_scale: float):
     with pytest.raises(ValueError, match="crop_scale must be above 0 and at most 1"):
@@ -144,6 +236,24 @@ def test_colours_change_while_brightness_and_grey_do_not(recipe: dict[str, float
     assert float((batch - plain(dataset)).abs().mean((1, 2, 3)).max()) > 15
     grey = dataset[..., :1].expand(-1, -1, -1, 3)
     torch.testing.assert_close(augmenter(0, **recipe).pixels(grey), plain(grey), rtol=0, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("hue", "furthest"),
+    [(1 / 3, {(0, 1, 0), (0, 0, 1)}), (0.05, {(1, 0, 0)})],
+    ids=["a third of a turn", "a twentieth"],
+)
+def test_a_third_of_a_turn_takes_red_to_green_and_to_blue(
+    hue: float, furthest: set[tuple[int, ...]]
+):
+    red = torch.tensor([200, 0, 0], dtype=torch.uint8).expand(2000, 2, 2, 3)
+    batch = augmenter(hue=hue).pixels(red)[:, :, 0, 0]
+
+    ends = batch[
+        [int((batch[:, 1] - batch[:, 2]).argmax()), int((batch[:, 2] - batch[:, 1]).argmax())]
+    ]
+    largest = {tuple((end == end.max()).int().tolist()) for end in ends}
+    assert largest == furthest
 
 
 def test_saturation_is_the_distance_to_grey():

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("torch")
+
+import torchvision  # pyright: ignore[reportMissingTypeStubs]
 
 from gclf_runtime import InputSpec, images
 from gclf_trainer import DatasetError
@@ -143,6 +146,92 @@ def test_a_dataset_of_torchvision_is_read_by_its_name(tmp_path: Path):
     for path, label in zip(folders.train.paths, folders.train.labels, strict=True):
         assert label == int(path.stem) % 10
         np.testing.assert_array_equal(np.asarray(Image.open(path)), pictures[int(path.stem)])
+
+
+def test_classes_that_no_split_holds_are_left_out(tmp_path: Path):
+    raw = tmp_path / "data" / "EMNIST" / "raw"
+    for split, count in (("train", 80), ("test", 26)):
+        name = f"emnist-letters-{split}"
+        write_idx(raw / f"{name}-images-idx3-ubyte", np.zeros((count, 28, 28)))
+        write_idx(raw / f"{name}-labels-idx1-ubyte", np.arange(count) % 26 + 1)
+    folders = read(tmp_path / "data", dataset="torchvision:EMNIST/letters", val_split=0.35)
+
+    assert "".join(folders.label_names) == "abcdefghijklmnopqrstuvwxyz"
+    assert counts(folders) == [54, 26, 26]
+    assert folders.test.labels == tuple(range(26))
+
+
+def write_lfw(folder: Path) -> None:
+    """Write the lists of two people's pictures, and where torchvision looks for those."""
+    folder.mkdir(parents=True)
+    (folder / "lfw-names.txt").write_text("Ann\t6\nBob\t6\n")
+    (folder / "peopleDevTrain.txt").write_text("2\nAnn\t4\nBob\t4\n")
+    (folder / "peopleDevTest.txt").write_text("2\nAnn\t2\nBob\t2\n")
+    (folder / "people.txt").write_text("1\n2\nAnn\t6\nBob\t6\n")
+
+
+@pytest.mark.parametrize(
+    ("edition", "expected"), [("", [6, 2, 4]), ("/10fold", [8, 4, 0])], ids=["splits", "10fold"]
+)
+def test_what_a_builder_opens_by_itself_is_not_trained_on_where_there_is_a_split_for_that(
+    tmp_path: Path, edition: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    def is_whole(_: object) -> bool:
+        return True
+
+    write_lfw(tmp_path / "data" / "lfw-py")
+    # torchvision wants the published archive, by its digest.
+    monkeypatch.setattr(torchvision.datasets.LFWPeople, "_check_integrity", is_whole)
+    folders = read(tmp_path / "data", dataset=f"torchvision:LFWPeople{edition}", val_split=0.25)
+
+    assert counts(folders) == expected
+
+
+def test_a_dataset_without_a_split_to_train_is_opened_as_it_opens_itself(tmp_path: Path):
+    folder = tmp_path / "data" / "oxford-iiit-pet"
+    for split, count in (("trainval", 4), ("test", 2)):
+        lines = [
+            f"{name}_{split}{number} {label} 1 1\n"
+            for label, name in ((1, "Abyssinian"), (2, "beagle"))
+            for number in range(count)
+        ]
+        (folder / "annotations").mkdir(parents=True, exist_ok=True)
+        (folder / "annotations" / f"{split}.txt").write_text("".join(lines))
+    (folder / "images").mkdir()
+    folders = read(tmp_path / "data", dataset="torchvision:OxfordIIITPet", val_split=0.25)
+
+    assert folders.label_names == ("Abyssinian", "Beagle")
+    assert counts(folders) == [6, 2, 4]
+    assert folders.test.paths[0] == folder / "images" / "Abyssinian_test0.jpg"
+    assert not (tmp_path / "keep").exists()
+
+
+def test_pictures_get_their_name_on_the_disk_and_what_a_kill_left_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    raw, keep = tmp_path / "data" / "FashionMNIST" / "raw", tmp_path / "keep"
+    write_mnist(raw, {"train": 40, "t10k": 10})
+    old, young, other = (
+        keep / name
+        for name in (
+            "FashionMNIST-train-0123456789abcdef.1.partial",
+            "FashionMNIST-train-0123456789abcdef.2.partial",
+            "holiday-film.partial",
+        )
+    )
+    for folder in (old, young, other):
+        folder.mkdir(parents=True)
+        (folder / "0000000.png").touch()
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    named: list[int] = []
+    monkeypatch.setattr(os, "sync", lambda: named.append(len(list(keep.glob("*[0-9a-f]")))))
+    read(tmp_path / "data", dataset=FASHION, keep=keep)
+
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+    assert named == [0, 1]  # folders that had their name when each was on the disk
 
 
 def test_pictures_are_written_once_and_changed_ones_anew(tmp_path: Path):

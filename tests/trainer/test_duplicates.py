@@ -10,21 +10,7 @@ pytest.importorskip("torch")
 
 from gclf_trainer.duplicates import near_pairs, same_pixels
 
-
-def pictures(count: int, seed: int = 0, side: int = 64) -> NDArray[np.uint8]:
-    """Return pictures with large and small shapes, each unlike the others."""
-    generator = np.random.default_rng(seed)
-    made: list[NDArray[np.uint8]] = []
-    for _ in range(count):
-        layers = [
-            Image.fromarray(generator.integers(0, 256, (cells, cells, 3), dtype=np.uint8)).resize(
-                (side, side), Image.Resampling.BICUBIC
-            )
-            for cells in (4, 9, 20)
-        ]
-        mixed = np.mean([np.asarray(layer, np.float64) for layer in layers], axis=0)
-        made.append(((mixed - 128) * 1.5 + 128).clip(20, 220).astype(np.uint8))
-    return np.stack(made)
+Drawn = Callable[..., NDArray[np.uint8]]
 
 
 def saved_again(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -48,8 +34,10 @@ COPIES: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 
 
 @pytest.mark.parametrize("change", COPIES.values(), ids=COPIES.keys())
-def test_a_changed_copy_is_found(change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]):
-    originals = pictures(300)
+def test_a_changed_copy_is_found(
+    drawn: Drawn, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+):
+    originals = drawn(300)
     copied = np.stack([change(picture) for picture in originals[:100]])
 
     found = near_pairs(np.concatenate([originals, copied]))
@@ -63,8 +51,8 @@ def test_a_changed_copy_is_found(change: Callable[[NDArray[np.uint8]], NDArray[n
 @pytest.mark.parametrize(
     ("one", "other"), [(True, False), (False, True)], ids=["mirrored", "upright"]
 )
-def test_a_mirrored_copy_is_told_from_an_upright_one(one: bool, other: bool):
-    originals = pictures(50)
+def test_a_mirrored_copy_is_told_from_an_upright_one(drawn: Drawn, one: bool, other: bool):
+    originals = drawn(50)
     change = COPIES["mirrored and saved again" if one else "saved again as JPEG"]
     found = near_pairs(np.concatenate([originals, np.stack([change(p) for p in originals[:20]])]))
 
@@ -73,20 +61,20 @@ def test_a_mirrored_copy_is_told_from_an_upright_one(one: bool, other: bool):
     assert (~found.mirrored_k).all() == other
 
 
-def test_different_pictures_of_one_kind_are_no_copies():
-    scene, detail = pictures(1)[0], pictures(200, seed=1)
+def test_different_pictures_of_one_kind_are_no_copies(drawn: Drawn):
+    scene, detail = drawn(1)[0], drawn(200, seed=1)
     alike = (scene[None] * 0.5 + detail * 0.5).astype(np.uint8)
 
     assert len(near_pairs(alike).first_k) == 0
 
 
-def test_dark_heads_before_a_white_wall_are_no_copies():
+def test_dark_heads_before_a_white_wall_are_no_copies(drawn: Drawn):
     row, column = np.mgrid[:64, :64]
     down, right, across = (
         np.random.default_rng(2).normal((36, 32, 20), 1, (100, 3)).T[..., None, None]
     )
     heads_nhw = (row - down) ** 2 / 1.4 + (column - right) ** 2 < across**2
-    heads = np.where(heads_nhw[..., None], pictures(100) // 2, 250).astype(np.uint8)
+    heads = np.where(heads_nhw[..., None], drawn(100) // 2, 250).astype(np.uint8)
     flat = heads.reshape(100, -1).astype(np.float64)
 
     assert np.corrcoef(flat).mean() > 0.8
@@ -94,12 +82,12 @@ def test_dark_heads_before_a_white_wall_are_no_copies():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_few_pictures_are_compared_too(count: int):
-    assert len(near_pairs(pictures(count + 1)[:count]).first_k) == 0
+def test_few_pictures_are_compared_too(drawn: Drawn, count: int):
+    assert len(near_pairs(drawn(count + 1)[:count]).first_k) == 0
 
 
-def test_two_pictures_that_are_copies_are_found():
-    one = pictures(1)[0]
+def test_two_pictures_that_are_copies_are_found(drawn: Drawn):
+    one = drawn(1)[0]
 
     assert len(near_pairs(np.stack([one, saved_again(one)])).first_k) == 1
 
@@ -113,8 +101,8 @@ def test_pictures_of_one_colour_are_no_near_copies():
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 1), (200, 130, 3), (28, 28, 1)])
-def test_any_shape_of_picture_is_compared(height: int, width: int, channels: int):
-    made = pictures(20, side=max(height, width))[:, :height, :width, :channels]
+def test_any_shape_of_picture_is_compared(drawn: Drawn, height: int, width: int, channels: int):
+    made = drawn(20, side=max(height, width))[:, :height, :width, :channels]
     lighter = (made[:5] * 0.9).astype(np.uint8)
 
     found = near_pairs(np.concatenate([made, lighter]))
@@ -125,8 +113,8 @@ def test_any_shape_of_picture_is_compared(height: int, width: int, channels: int
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_equal_pixels_have_equal_digests(count: int):
-    made = pictures(5)[:count]
+def test_equal_pixels_have_equal_digests(drawn: Drawn, count: int):
+    made = drawn(5)[:count]
 
     digests = same_pixels(np.concatenate([made, made]))
 

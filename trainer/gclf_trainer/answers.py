@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gclf_trainer.pixels import Split
-from gclf_trainer.scores import Score
+from gclf_trainer.scores import Score, confusion
 
 SplitName = Literal["validation", "test"]
 
@@ -56,9 +56,7 @@ class Answers:
     @property
     def confusion_kk(self) -> NDArray[np.int64]:
         """Counts: rows are the truth, columns the answers."""
-        classes = self.probabilities_nk.shape[1]
-        pairs_n = self.split.labels_n * classes + self.predicted_n
-        return np.bincount(pairs_n, minlength=classes**2).reshape(classes, classes)
+        return confusion(self.split.labels_n, self.predicted_n, self.probabilities_nk.shape[1])
 
     def mistakes(self, limit: int) -> list[int]:
         """Return the wrong answers, the most confident first."""

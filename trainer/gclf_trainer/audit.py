@@ -62,14 +62,14 @@ class Audit:
 def audit(dataset: Dataset) -> Audit:
     """Look for what spoils a training or flatters its result.
 
-    Files are read once more for their digests and headers; what has no file of its own (a set of
+    Files are opened once more for their headers; what has no file of its own (a set of
     torchvision's) is judged by its pixels alone.
 
     Args:
         dataset: The decoded pictures; any split but `train` may be empty.
     """
     start = time.perf_counter()
-    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    splits = dataset.splits
     paths = tuple(path for split in splits.values() for path in split.paths)
     survey = Survey(
         label_names=dataset.label_names,

@@ -111,23 +111,31 @@ class Augmenter:
         if recipe.flip:
             mirror = torch.where(self._uniform(count) < 0.5, -mirror, mirror)
         scale_x, scale_y = zoom * stretch * mirror, zoom / stretch
-        shift_y, shift_x = (self._spread(count, 2 * recipe.pad / size) for size in batch.shape[2:])
+        height, width = batch.shape[2:]
         if recipe.crop_scale < 1:
             area = 1 - (1 - recipe.crop_scale) * self._uniform(count)
-            shape = self._spread(count, math.log(4 / 3) / 2).exp()
-            side_x, side_y = (area.sqrt() * shape).clamp(max=1), (area.sqrt() / shape).clamp(max=1)
+            # So that neither side is longer than the picture's, and the area is what was drawn.
+            reach = (-area.log() / 2).clamp(max=math.log(4 / 3) / 2)
+            shape = (self._spread(count, 1) * reach).exp()
+            side_x, side_y = area.sqrt() * shape, area.sqrt() / shape
             scale_x, scale_y = scale_x * side_x, scale_y * side_y
-            shift_x = shift_x + self._spread(count, 1) * (1 - side_x)
-            shift_y = shift_y + self._spread(count, 1) * (1 - side_y)
+            shift_x = self._spread(count, 1) * (1 - side_x)
+            shift_y = self._spread(count, 1) * (1 - side_y)
+        else:
+            shift_x, shift_y = (self._spread(count, 2 * recipe.pad / s) for s in (width, height))
+        # The grid goes from -1 to 1 along both axes, however long they are: a turn mixes them.
+        turn_x, turn_y = angle.sin() * height / width, angle.sin() * width / height
         matrix = torch.stack(
             [
-                torch.stack([scale_x * angle.cos(), -scale_y * angle.sin(), shift_x], 1),
-                torch.stack([scale_x * angle.sin(), scale_y * angle.cos(), shift_y], 1),
+                torch.stack([scale_x * angle.cos(), -scale_y * turn_x, shift_x], 1),
+                torch.stack([scale_x * turn_y, scale_y * angle.cos(), shift_y], 1),
             ],
             1,
         )
         grid = F.affine_grid(matrix, list(batch.shape), align_corners=False)
-        return F.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+        sampled = F.grid_sample(batch, grid, padding_mode="border", align_corners=False)
+        # Sampling leaves channels first; the first convolution would turn them round anyway.
+        return sampled.contiguous(memory_format=torch.channels_last)
 
     def _recolour(self, batch: Tensor) -> Tensor:
         """Turn and stretch colours around grey, brightness kept, by one matrix per picture."""

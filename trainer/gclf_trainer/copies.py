@@ -1,5 +1,7 @@
 """The findings of an audit on pictures that are there twice: across splits, under two labels."""
 
+import contextlib
+import filecmp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,11 +10,13 @@ from numpy.typing import NDArray
 
 from gclf_trainer.chosen import Chosen
 from gclf_trainer.duplicates import NearPairs, near_pairs, same_pixels
-from gclf_trainer.findings import EXAMPLES, SPLITS, Finding, Survey
+from gclf_trainer.findings import EXAMPLES, Finding, Survey
+from gclf_trainer.folders import SPLITS
 
 _LOUD = 0.01  # of a split: its accuracy is flattered by up to this share of its errors
 _REFUSED = 0.05
 _REFUSED_COUNT = 10  # a small set is not refused for one picture
+_REFUSED_ALWAYS = 0.5  # however few: most of what is measured is then what was memorised
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,9 @@ def _leak(survey: Survey, copies: Copies, split: int, other: int) -> Iterator[Fi
     if len(exact):
         share = len(exact) / len(members)
         pairs = _pairs(exact, holder[copies.groups_n[exact]])
-        is_refused = share > _REFUSED and len(exact) >= _REFUSED_COUNT
-        yield _leak_finding(survey, "the same", pairs, share, (split, other), is_refused)
+        yield _leak_finding(
+            survey, "the same", pairs, share, (split, other), _is_refused(len(exact), share)
+        )
     near_holder = np.full(len(holder), -1)
     for one, two in _both_ways(copies.near):
         known = holder[two] >= 0
@@ -77,7 +82,8 @@ def _leak_finding(
     splits: tuple[int, int],
     is_refused: bool = False,
 ) -> Finding:
-    split, other = (SPLITS[index] for index in splits)
+    names = tuple(SPLITS)
+    split, other = (names[index] for index in splits)
     weak = "note" if how != "the same" and share <= _LOUD else "warning"
     loud = f": {split} accuracy is flattered" if share > _LOUD else ""
     return Finding(
@@ -89,6 +95,10 @@ def _leak_finding(
         share,
         _examples(survey, pairs),
     )
+
+
+def _is_refused(count: int, share: float) -> bool:
+    return share > _REFUSED_ALWAYS or (share > _REFUSED and count >= _REFUSED_COUNT)
 
 
 def _one_of(split: str) -> str:
@@ -116,7 +126,7 @@ def _label_finding(
     if not count:
         return
     share = count / len(survey.labels_n)
-    is_refused = how == "the same" and share > _REFUSED and count >= _REFUSED_COUNT
+    is_refused = how == "the same" and _is_refused(count, share)
     weak = "note" if how != "the same" and share <= _LOUD else "warning"
     yield Finding(
         f"{how} under two labels",
@@ -157,8 +167,11 @@ def _repeated(survey: Survey, copies: Copies) -> Iterator[Finding]:
 
 
 def _same_bytes(survey: Survey, one: int, two: int) -> bool:
-    first, second = survey.headers[one], survey.headers[two]
-    return first is not None and second is not None and first.sha256 == second.sha256
+    if survey.headers[one] is None or survey.headers[two] is None:
+        return False
+    with contextlib.suppress(OSError):  # one is gone since
+        return filecmp.cmp(survey.paths[one], survey.paths[two], shallow=False)
+    return False
 
 
 def _first_of_group(copies: Copies, members: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,15 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from gclf_trainer.errors import DatasetError
-from gclf_trainer.folders import Folders, LabelledFiles, read_folders, with_validation
+from gclf_trainer.folders import SPLITS, Folders, LabelledFiles, list_folders, with_validation
 from gclf_trainer.idx import is_idx_folder, read_idx_folder
 
 PREFIX = "torchvision:"
-SPLITS = {
-    **dict.fromkeys(("", "train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+_SPLIT_OF = {"": "train"} | {name: split for split, names in SPLITS.items() for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +70,7 @@ def read_source(
     elif is_idx_folder(path):
         found = read_idx_folder(path, keep, on_progress=on_progress)
     else:
-        found = read_folders(path, val_split=val_split, seed=seed)
+        found = list_folders(path)
     found = with_validation(path, found, val_split=val_split, seed=seed)
     return _renamed(found, source.class_names) if source.class_names else found
 
@@ -111,9 +107,10 @@ def read_table(path: Path) -> Folders:
             f"{path} has classes without a training picture: {', '.join(unknown)}. "
             "Add training rows or remove theirs"
         )
+    numbers = {name: number for number, name in enumerate(names)}
     splits = (
-        _listed((file, names.index(label)) for file, label, split in found if split == wanted)
-        for wanted in ("train", "val", "test")
+        _listed((file, numbers[label]) for file, label, split in found if split == wanted)
+        for wanted in SPLITS
     )
     return Folders(names, *splits)
 
@@ -122,11 +119,11 @@ def _row(table: Path, number: int, row: dict[str, str]) -> tuple[Path, str, str]
     file, label, split = ((row.get(key) or "").strip() for key in ("path", "label", "split"))
     if not file or not label:
         raise DatasetError(f"{table} line {number} lacks a path or a label. Fill it or remove it")
-    if split.lower() not in SPLITS:
+    if split.lower() not in _SPLIT_OF:
         raise DatasetError(
             f"{table} line {number} has the split {split!r}. Write train, val or test"
         )
-    return table.parent / file, label, SPLITS[split.lower()]
+    return table.parent / file, label, _SPLIT_OF[split.lower()]
 
 
 def _listed(pairs: Iterable[tuple[Path, int]]) -> LabelledFiles:

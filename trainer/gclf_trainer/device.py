@@ -11,6 +11,8 @@ from gclf_trainer.parallel import Ranks
 def device_of(name: str, ranks: Ranks) -> torch.device:
     """Return the device of a name; `auto` is CUDA where there is one.
 
+    Of several processes on one machine, each takes the GPU of its own number.
+
     Raises:
         ProviderError: It cannot be used.
     """
@@ -21,6 +23,8 @@ def device_of(name: str, ranks: Ranks) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        if name.startswith("cuda:"):
+            torch.cuda.set_device(device)  # also for what names none: streams, NCCL
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ProviderError(f"device {name} cannot be used ({reason}). Try --device cpu") from error

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
 
+from gclf_trainer.scores import confusion
+
 EVALUATED = 256  # pictures at once
 
 
@@ -90,12 +92,10 @@ def logits(
 
 def evaluate(logits_nk: Tensor, labels_n: Tensor) -> Evaluation:
     """Compare logits with the truth; both on the CPU, N at least 1."""
-    classes = logits_nk.shape[1]
     predicted_n = logits_nk.argmax(1)
-    confusion_kk = torch.bincount(labels_n * classes + predicted_n, minlength=classes**2)
     return Evaluation(
         loss=float(F.cross_entropy(logits_nk, labels_n)),
         accuracy=float((predicted_n == labels_n).double().mean()),
         predicted_n=predicted_n.numpy(),
-        confusion_kk=confusion_kk.view(classes, classes).numpy(),
+        confusion_kk=confusion(labels_n.numpy(), predicted_n.numpy(), logits_nk.shape[1]),
     )

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from gclf_trainer.answers import Samples
 from gclf_trainer.errors import RunError
 from gclf_trainer.recipe import Epoch
 
@@ -41,10 +40,6 @@ class Events:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, epoch.number)
         self._writer.flush()
-
-    def add_samples(self, samples: Samples) -> None:
-        """Write training pictures as the network saw them, at most 48."""
-        self._writer.add_images("training pictures", samples.pixels_nhwc[:48], dataformats="NHWC")
 
     def close(self) -> None:
         """Finish the file."""

@@ -12,9 +12,12 @@ import numpy as np
 from gclf_runtime.sources import find_images
 from gclf_trainer.errors import DatasetError
 
-_TRAIN = ("train", "training")
-_VAL = ("val", "valid", "validation")
-_TEST = ("test", "testing")
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""The names that a split may go by."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,14 @@ def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
     Raises:
         DatasetError: Not such a folder; the message names what is missing.
     """
+    return with_validation(root, list_folders(root), val_split=val_split, seed=seed)
+
+
+def list_folders(root: Path) -> Folders:
+    """List a folder of labelled pictures as it is: `val` is empty where there is no `val/`."""
     if not root.is_dir():
         raise DatasetError(f"no folder at {root}. Name one that holds a folder per class")
-    train_folder = _first(root, _TRAIN)
+    train_folder = _first(root, SPLITS["train"])
     if train_folder is None:
         classes = _class_folders(root)
         train = _list(classes, tuple(classes))
@@ -58,9 +66,10 @@ def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
         classes = _class_folders(train_folder)
         label_names = tuple(classes)
         train = _list(classes, label_names)
-        val, test = (_other_split(_first(root, names), label_names) for names in (_VAL, _TEST))
-    found = Folders(label_names, train, val, test)
-    return with_validation(root, found, val_split=val_split, seed=seed)
+        val, test = (
+            _other_split(_first(root, SPLITS[split]), label_names) for split in ("val", "test")
+        )
+    return Folders(label_names, train, val, test)
 
 
 def with_validation(root: Path, folders: Folders, *, val_split: float, seed: int) -> Folders:
@@ -103,10 +112,9 @@ def _class_folders(folder: Path) -> dict[str, Path]:
 
 
 def _list(classes: Mapping[str, Path], label_names: tuple[str, ...]) -> LabelledFiles:
+    numbers = {name: number for number, name in enumerate(label_names)}
     found = [
-        (path, label_names.index(name))
-        for name, folder in classes.items()
-        for path in find_images(folder)
+        (path, numbers[name]) for name, folder in classes.items() for path in find_images(folder)
     ]
     return LabelledFiles(tuple(path for path, _ in found), tuple(label for _, label in found))
 
@@ -139,7 +147,8 @@ def _refuse_empty(root: Path, label_names: tuple[str, ...], train: LabelledFiles
             f"{root} holds {len(label_names)} classes, a classifier needs at least 2. "
             "Put the pictures of each class into a folder named after it"
         )
-    empty = [name for label, name in enumerate(label_names) if label not in set(train.labels)]
+    held = set(train.labels)
+    empty = [name for label, name in enumerate(label_names) if label not in held]
     if empty:
         raise DatasetError(
             f"{root} has classes without a training picture: {', '.join(empty)}. "

@@ -1,6 +1,5 @@
-"""What a picture's file says before its pixels are decoded: digest, format, size, orientation."""
+"""What a picture's file says before its pixels are decoded: format, size, orientation."""
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from gclf_runtime.cpus import available_cpus
+from gclf_runtime.formats import DECODED
 
 _ORIENTATION_TAG = 0x0112
 
@@ -19,12 +19,10 @@ class Header:
     """One file.
 
     Attributes:
-        sha256: Digest of its bytes.
         kind: Format and pixel type as Pillow names them, such as `JPEG RGB`.
         is_turned: Whether its EXIF orientation asks to turn or mirror it.
     """
 
-    sha256: bytes
     kind: str
     width: int
     height: int
@@ -32,7 +30,7 @@ class Header:
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header | None]:
-    """Read each file's digest and header; None for what is no file or has no known header."""
+    """Read each file's header; None for what is no file, or not of a format that is decoded."""
     with warnings.catch_warnings(), ThreadPoolExecutor(available_cpus()) as pool:
         warnings.simplefilter("ignore")  # Pillow's, of odd files
         return list(pool.map(_read, paths, chunksize=64))
@@ -42,12 +40,9 @@ def _read(path: Path) -> Header | None:
     try:
         if not path.is_file():  # a FIFO, whose opening would wait; a picture from elsewhere
             return None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-            file.seek(0)
-            with Image.open(file) as image:
-                kind = f"{image.format} {image.mode}"
-                return Header(digest, kind, image.width, image.height, _is_turned(image))
+        with path.open("rb") as file, Image.open(file, formats=DECODED) as image:
+            kind = f"{image.format} {image.mode}"
+            return Header(kind, image.width, image.height, _is_turned(image))
     except Exception:  # Pillow raises nine kinds on bad files, SyntaxError among them
         return None
 

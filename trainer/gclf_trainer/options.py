@@ -155,7 +155,9 @@ Precision: TypeAlias = Annotated[
 ]
 Compile: TypeAlias = Annotated[bool, _training("--compile", help="Use torch.compile.")]
 
-Pad: TypeAlias = Annotated[int, _augmentation(min=0, help="Shift by up to so many pixels.")]
+Pad: TypeAlias = Annotated[
+    int, _augmentation(min=0, help="Shift by up to so many pixels; with --crop-scale, none.")
+]
 Flip: TypeAlias = Annotated[bool, _augmentation(help="Mirror half of the pictures.")]
 Rotate: TypeAlias = Annotated[float, _augmentation(min=0, help="Turn by up to so many degrees.")]
 Zoom: TypeAlias = Annotated[float, _augmentation(min=0, max=1, help="Scale by up to e**±zoom.")]

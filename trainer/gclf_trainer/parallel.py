@@ -94,12 +94,9 @@ def joined() -> Generator[Ranks]:
     if not is_launched():
         yield Ranks()
         return
-    local = int(os.environ["LOCAL_RANK"])
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local % torch.cuda.device_count())
     dist.init_process_group(timeout=_TIMEOUT)  # gloo for the CPU, nccl for GPUs
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), local)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
     except RuntimeError as error:
         if isinstance(error, dist.DistBackendError) or "gloo" in str(error):
             raise TrainingError(

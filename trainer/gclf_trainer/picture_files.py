@@ -11,6 +11,7 @@ from PIL import Image
 
 from gclf_runtime.cpus import available_cpus
 from gclf_trainer.errors import DatasetError
+from gclf_trainer.pixel_file import remove_dead
 
 Progress = Callable[[int, int], None]
 
@@ -51,6 +52,7 @@ def write_pictures(
         paths = tuple(folder / f"{index:07}.png" for index in range(count))
         if folder.is_dir():
             return paths
+        remove_dead(keep, f"*-{'[0-9a-f]' * 16}.*.partial")
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
 
         def write(index: int) -> None:
@@ -61,6 +63,7 @@ def write_pictures(
             partial.mkdir(parents=True)
             for done, _ in enumerate(pool.map(write, range(count), chunksize=64), 1):
                 on_progress(done, count)
+            os.sync()  # before the name that promises whole files; thousands of fsync take minutes
             partial.rename(folder)
         except OSError as error:
             if folder.is_dir():  # another process was faster, and its files are the same

@@ -23,7 +23,7 @@ Part = tuple[NDArray[np.uint8], list[str]]
 """Pixels of the readable ones of some files, and a reason per file, "" for the readable."""
 
 _LENGTH = 8
-_DEAD_S = 3600  # a partial file that nobody has written to for so long was left by a kill
+_DEAD_S = 3600  # what nobody has written to for so long was left by a kill
 
 
 def keep(path: Path, shape: Sequence[int], parts: Iterable[Part]) -> None:
@@ -38,7 +38,7 @@ def keep(path: Path, shape: Sequence[int], parts: Iterable[Part]) -> None:
         OSError: The disk is full, or it cannot be written; nothing is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_dead(path.parent)
+    remove_dead(path.parent, "pixels-*.partial")
     if shutil.disk_usage(path.parent).free < math.prod(shape):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before hours of decoding
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -90,8 +90,9 @@ def open_kept(path: Path, files: int) -> tuple[NDArray[np.uint8], list[str]]:
         return np.asarray(np.memmap(file, np.uint8, "r", shape=shape)), reasons
 
 
-def _remove_dead(folder: Path) -> None:
-    for partial in folder.glob("pixels-*.partial"):
+def remove_dead(folder: Path, pattern: str) -> None:
+    """Remove what kills have left unfinished: files, or folders of files, of such names."""
+    for partial in folder.glob(pattern):
         with contextlib.suppress(OSError):
             if time.time() - partial.stat().st_mtime > _DEAD_S:
-                partial.unlink()
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()

@@ -65,6 +65,11 @@ class Dataset:
     unreadable: tuple[tuple[Path, str], ...]
     sha256: str
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three by name: train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 def default_cache() -> Path:
     """Return the folder where decoded pixels are kept."""

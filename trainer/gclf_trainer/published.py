@@ -10,7 +10,7 @@ from torchvision import datasets  # pyright: ignore[reportMissingTypeStubs]
 
 from gclf_trainer.datasets import PREFIX
 from gclf_trainer.errors import DatasetError
-from gclf_trainer.folders import Folders, LabelledFiles
+from gclf_trainer.folders import SPLITS, Folders, LabelledFiles
 from gclf_trainer.picture_files import Progress, write_pictures
 
 _NONE = LabelledFiles((), ())
@@ -52,15 +52,26 @@ def read_published(
         classes = cast(Sequence[str], getattr(opened, "classes", classes))
         stem = f"{short}-{split}"
         splits[split] = _list(stem, opened, keep, on_progress)
-    labels = [label for files in splits.values() for label in files.labels]
-    names = tuple(map(str, classes or range(max(labels) + 1)))
-    if min(labels) < 0 or max(labels) >= len(names):
-        raise _unfit(name, f"labels go from {min(labels)} to {max(labels)}")
-    return Folders(names, *(splits.get(split, _NONE) for split in ("train", "val", "test")))
+    held = sorted({label for files in splits.values() for label in files.labels})
+    names = tuple(map(str, classes or range(held[-1] + 1)))
+    if held[0] < 0 or held[-1] >= len(names):
+        raise _unfit(name, f"labels go from {held[0]} to {held[-1]}")
+    # EMNIST/letters lists a class 0, N/A, that has no pictures.
+    numbers = {label: number for number, label in enumerate(held)}
+    listed = (splits.get(split, _NONE) for split in SPLITS)
+    renumbered = (
+        LabelledFiles(files.paths, tuple(numbers[label] for label in files.labels))
+        for files in listed
+    )
+    return Folders(tuple(names[label] for label in held), *renumbered)
 
 
 def _splits(builder: Any, edition: str) -> dict[str, dict[str, Any]]:
-    """Return the options that open each split."""
+    """Return the options that open each split.
+
+    To train, it is the split of that name, if there is one; what a builder opens by itself may be
+    all there is (LFWPeople's 10fold), its test pictures too.
+    """
     parameters = inspect.signature(builder).parameters
     fixed = {"split": edition} if edition else {}
     # MNIST's relatives take `train` among their **kwargs.
@@ -68,11 +79,8 @@ def _splits(builder: Any, edition: str) -> dict[str, dict[str, Any]]:
         return {"train": fixed | {"train": True}, "test": fixed | {"train": False}}
     if "split" not in parameters or edition:
         return {"train": fixed}
-    first: object = parameters["split"].default
-    if first == "trainval":
-        return {"train": {"split": first}, "test": {"split": "test"}}
     val = "valid" if builder is datasets.Country211 else "val"
-    return {"train": {"split": first}, "val": {"split": val}, "test": {"split": "test"}}
+    return {"train": {"split": "train"}, "val": {"split": val}, "test": {"split": "test"}}
 
 
 def _open(
@@ -80,12 +88,18 @@ def _open(
 ) -> Any:
     """Open a split; None when the dataset has no such one."""
     parameters = inspect.signature(builder).parameters
+    options = dict(options)
     if "loader" in parameters:  # then it need not decode: we want the file
-        options = options | {"loader": Path}
+        options["loader"] = Path
     if download and ("download" in parameters or issubclass(builder, datasets.MNIST)):
-        options = options | {"download": True}
+        options["download"] = True
     try:
-        return builder(data_dir, **options)
+        try:
+            return builder(data_dir, **options)
+        except ValueError:
+            if options.pop("split", "") != "train":
+                raise
+            return builder(data_dir, **options)  # OxfordIIITPet's trainval, Places365's own
     except ModuleNotFoundError as error:
         raise DatasetError(
             f"{name} needs {error.name}. Install it: pip install {error.name}"
@@ -122,6 +136,8 @@ def _list(stem: str, opened: Any, keep: Path, on_progress: Progress) -> Labelled
 
 def _item(stem: str, opened: Any, index: int) -> tuple[Path | Image.Image | object, int]:
     """Return one picture, as a file if it lies in one, and its label."""
+    if isinstance(opened, datasets.OxfordIIITPet):  # it takes no loader, but knows its files
+        return opened._images[index], opened._labels[index]  # pyright: ignore[reportPrivateUsage]
     try:
         item, label = opened[index]
         number = int(label)

@@ -18,13 +18,14 @@ class Augmentation:
     """How far a training picture may be changed; every default but the first two is off.
 
     Attributes:
-        pad: Shift by up to this many pixels each way, edges repeated (pad + random crop).
+        pad: Shift by up to this many pixels each way, edges repeated (pad + random crop); with
+            crop_scale below 1 nothing, as a crop is shifted already and stays within its picture.
         flip: Mirror half of the pictures.
         rotate: Turn by up to this many degrees each way.
         zoom: Scale by up to a factor e**zoom each way, width and height apart by as much again.
-        crop_scale: Cut out a part of at least this share of the area, at most 4/3 times as wide
-            or high as the picture, and stretch it over the picture (random resized crop);
-            above 0, and 1 is off.
+        crop_scale: Cut out a part of at least this share of the area, its shape up to 4/3 times
+            as wide or high as the picture's, and stretch it over the picture (random resized
+            crop); above 0, and 1 is off.
         brightness: Multiply by 1 ± up to this (black stays black, as in torchvision).
         contrast: Multiply the distance to the picture's mean by 1 ± up to this.
         saturation: Multiply the distance to grey by 1 ± up to this.

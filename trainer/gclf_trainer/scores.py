@@ -75,6 +75,14 @@ class ClassScore(Score):
         return 2 * self.right / total if total else None
 
 
+def confusion(
+    labels_n: NDArray[np.int64], predicted_n: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Count answers, shape (K, K): rows are the truth, columns the answers."""
+    pairs_n = labels_n * classes + predicted_n
+    return np.bincount(pairs_n, minlength=classes**2).reshape(classes, classes)
+
+
 def class_scores(
     confusion_kk: NDArray[np.int64], label_names: Sequence[str]
 ) -> tuple[ClassScore, ...]:

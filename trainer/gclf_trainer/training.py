@@ -25,7 +25,7 @@ from gclf_trainer.job import Job
 from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
 from gclf_trainer.parallel import Ranks, joined
-from gclf_trainer.pixels import Dataset, Split, default_cache, load_dataset
+from gclf_trainer.pixels import Dataset, default_cache, load_dataset
 from gclf_trainer.recipe import Precision, Recipe
 from gclf_trainer.run import Run
 from gclf_trainer.state import refuse_other
@@ -146,7 +146,7 @@ def train(
             "device_name": describe(place),
             "processes": ranks.count,
             "label_names": dataset.label_names,
-            "pictures": {n: len(s.paths) for n, s in _splits(dataset).items()},
+            "pictures": {n: len(s.paths) for n, s in dataset.splits.items()},
             "unreadable": [[str(path), reason] for path, reason in dataset.unreadable],
             "dataset_sha256": dataset.sha256,
             "versions": promise.versions,
@@ -256,7 +256,3 @@ def pixel_statistics(pixels_nhwc: NDArray[np.uint8]) -> tuple[float, float]:
     mean = round(float(shares @ levels))
     deviation = float(shares @ (levels - mean) ** 2) ** 0.5
     return mean / 255, max(round(deviation), 1) / 255
-
-
-def _splits(dataset: Dataset) -> dict[str, Split]:
-    return {"train": dataset.train, "val": dataset.val, "test": dataset.test}
