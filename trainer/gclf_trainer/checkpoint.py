@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gclf_runtime import ModelSpec
+from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.errors import CheckpointError
 from gclf_trainer.networks import NETWORKS, PREFIX, admit, build
-from gclf_trainer.whole import write_whole
 
 _FORMAT = "gclf-checkpoint-1"
 

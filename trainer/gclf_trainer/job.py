@@ -16,7 +16,7 @@ from gclf_trainer.parallel import Ranks
 from gclf_trainer.pixels import Dataset
 from gclf_trainer.recipe import Epoch
 from gclf_trainer.run import Run
-from gclf_trainer.telling import calibrated, page
+from gclf_trainer.run_report import calibrated, page
 from gclf_trainer.trained import Trained, measured
 from gclf_trainer.view import View
 

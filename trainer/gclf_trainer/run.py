@@ -28,13 +28,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.errors import RunError
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.pixels import Dataset, Split
 from gclf_trainer.recipe import Epoch, Recipe
 from gclf_trainer.state import State, read_state, write_state
-from gclf_trainer.whole import write_whole
 
 _CALIBRATION = 512
 
