@@ -300,6 +300,10 @@ def test_findings_and_the_command_are_there_as_given():
 
 def test_the_command_is_quoted_for_a_shell():
     assert repeat_command(["my data", "--seed", "1"]) == "gclf-train 'my data' --seed 1"
+    assert repeat_command(["data", "--resume"]) == "gclf-train data"
     assert repeat_command(["data"], processes=2) == (
         'torchrun --nproc-per-node 2 "$(which gclf-train)" data'
+    )
+    assert repeat_command(["data"], processes=1, nodes=3) == (
+        'torchrun --nnodes 3 --nproc-per-node 1 "$(which gclf-train)" data'
     )

@@ -8,18 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch")
 
 import torch
 
-from gclf_runtime import InputSpec
+from gclf_runtime import InputSpec, ModelSpec
 from gclf_trainer import Augmentation, Recipe, RunError, Trained, View, checkpoint, train
+from gclf_trainer.networks import build
 from gclf_trainer.recipe import Epoch
 
 SMALL = InputSpec(height=16, width=16)
@@ -55,11 +58,18 @@ def recipe_of(**changes: Any) -> Recipe:
 
 
 def small(
-    data: Path, run: Path, *, resume: bool = False, view: View | None = None, **changes: Any
+    data: Path,
+    run: Path,
+    *,
+    resume: bool = False,
+    view: View | None = None,
+    weights: str = "",
+    tensorboard: bool = False,
+    **changes: Any,
 ) -> Trained:
     return train(
         data, run, network="cnn", spec=SMALL, recipe=recipe_of(**changes), val_split=0.2,
-        device="cpu", resume=resume, view=view,
+        device="cpu", resume=resume, view=view, weights=weights, tensorboard=tensorboard,
     )  # fmt: skip
 
 
@@ -87,6 +97,7 @@ def assert_same(run: Path, undisturbed: Path) -> None:
         {"balance": "loss", "augmentation": Augmentation(rotate=5, zoom=0.1, erase=0.2, mixup=0.2)},
         {"precision": "bf16"},
         {"precision": "auto"},
+        {"patience": 1, "optimizer": "sgd", "learning_rate": 1e-9, "schedule": "constant"},
     ],
     ids=str,
 )
@@ -148,13 +159,13 @@ def test_a_run_stopped_at_any_file_that_it_writes_is_put_right(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = tmp_path / "whole"
-    replace, names = os.replace, list[str]()
+    rename, names = os.replace, list[str]()
 
     def stopping(before: Path, after: Path) -> None:
         if len(names) == stop_at:
             raise InterruptedError
         names.append(Path(after).name)
-        replace(before, after)
+        rename(before, after)
 
     stop_at = -1
     monkeypatch.setattr(os, "replace", stopping)
@@ -216,6 +227,57 @@ def test_a_full_disk_loses_nothing_that_was_kept(pictures: Path, tmp_path: Path,
     assert_same(run, whole)
 
 
+def test_weights_from_elsewhere_are_read_once(pictures: Path, tmp_path: Path):
+    """Those of last.pt are gone on with, and the normalisation that they were trained with."""
+    run, whole, weights = tmp_path / "run", tmp_path / "whole", tmp_path / "weights.pt"
+    grey, wide = (0.25, 0.25, 0.25), (0.5, 0.5, 0.5)
+    promise = ModelSpec(label_names=("a", "b"), input=SMALL, mean=grey, std=wide)
+    checkpoint.save(weights, "cnn", build("cnn", 2, SMALL), promise)
+    changes: dict[str, Any] = {"weights": str(weights), "unfreeze_at": (2, 3)}
+    small(pictures, whole, **changes)
+    with pytest.raises(InterruptedError):
+        small(pictures, run, view=Stop(2), **changes)
+    checkpoint.save(weights, "cnn", build("cnn", 2, SMALL), replace(promise, mean=wide, std=grey))
+    with pytest.raises(InterruptedError):
+        small(pictures, run, resume=True, view=Stop(3), **changes)
+    weights.unlink()
+    small(pictures, run, resume=True, **changes)
+
+    assert_same(run, whole)
+    spec = checkpoint.load(run / "model.pt").spec
+    assert (spec.mean, spec.std) == (grey, wide)
+
+
+def test_what_an_earlier_run_left_does_not_end_a_new_one(pictures: Path, tmp_path: Path):
+    run, left = tmp_path / "run", ("result.json", "report.html", "test.csv")
+    run.mkdir()
+    for name in left:
+        (run / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(InterruptedError):
+        small(pictures, run, view=Stop(1), epochs=2)
+    after_one = {path.name for path in run.iterdir()}
+    small(pictures, run, resume=True, epochs=2)
+
+    assert after_one.isdisjoint(left)
+    assert '"epochs": 2' in (run / "result.json").read_text("utf-8")
+
+
+def test_events_hold_every_epoch_once_also_after_a_stop(pictures: Path, tmp_path: Path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import (  # pyright: ignore[reportMissingTypeStubs]
+        EventAccumulator,
+    )
+
+    run = tmp_path / "run"
+    with pytest.raises(InterruptedError):
+        small(pictures, run, tensorboard=True, view=Stop(2))
+    small(pictures, run, tensorboard=True, resume=True)
+
+    read = EventAccumulator(str(run / "events"))
+    read.Reload()
+    assert [event.step for event in read.Scalars("accuracy/validation")] == [1, 2, 3]
+
+
 def test_a_finished_run_is_left_as_it_is(pictures: Path, tmp_path: Path):
     class Watch(View):
         said = ""
@@ -271,10 +333,24 @@ def test_a_run_of_other_pictures_is_refused(pictures: Path, tmp_path: Path):
         small(pictures, run, view=Stop(1))
     (pictures / "red" / "new.png").write_bytes((pictures / "red" / "000.png").read_bytes())
 
-    with pytest.raises(RunError, match=r"pictures.train was 96, now 97.*dataset_sha256 was"):
+    with pytest.raises(RunError, match=r"pictures.train was 96, now 97.*dataset_sha256.train was"):
         small(pictures, run, resume=True)
     with pytest.raises(RunError, match=r"holds a run already. Go on with it: --resume"):
         small(pictures, run)
+
+
+def test_a_run_of_other_validation_pictures_is_refused(pictures: Path, tmp_path: Path):
+    run, data = tmp_path / "run", tmp_path / "data"
+    for name in ("blue", "green", "red"):
+        (data / "val" / name).mkdir(parents=True)
+        (pictures / name / "000.png").rename(data / "val" / name / "000.png")
+    pictures.rename(data / "train")
+    with pytest.raises(InterruptedError):
+        small(data, run, view=Stop(1))
+    Image.new("RGB", (20, 20), "red").save(data / "val" / "red" / "000.png")
+
+    with pytest.raises(RunError, match=r"otherwise: dataset_sha256.val was"):
+        small(data, run, resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken zip"], ids=repr)
@@ -335,14 +411,22 @@ def test_two_trainings_never_write_one_folder(pictures: Path, tmp_path: Path, re
     assert not (run / ".lock").exists()
 
 
-def test_ctrl_c_while_torch_is_imported_leaves_no_traceback(tmp_path: Path):
-    command = [sys.executable, "-m", "gclf_trainer", tmp_path, "--output", tmp_path / "run"]
-    with subprocess.Popen(command, stderr=PIPE, text=True) as process:
-        time.sleep(0.4)
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [("gclf_runtime", -signal.SIGINT), ("torch", 128 + signal.SIGINT)],
+    ids=["before its own handlers", "while torch is imported"],
+)
+def test_an_early_ctrl_c_leaves_no_traceback(tmp_path: Path, module: str, code: int):
+    """Python itself tells on stderr which modules it has imported."""
+    command = [sys.executable, "-X", "importtime", "-m", "gclf_trainer", tmp_path, "--output", "x"]
+    with subprocess.Popen(command, stderr=PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr
+        while f"| {module}" not in " ".join(process.stderr.readline().split()):
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=10)
 
-    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert process.returncode == code
     assert "Traceback" not in said
 
 

@@ -1,4 +1,5 @@
 import csv
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,19 @@ from gclf_trainer import (
 from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.evaluation import Normalise, evaluate, logits
 from gclf_trainer.loop import Training
+from gclf_trainer.networks import NETWORKS
 from gclf_trainer.pixels import Split
-from gclf_trainer.training import pixel_statistics
+from gclf_trainer.promise import pixel_statistics
 
 SMALL = InputSpec(height=16, width=16)
 
 
 def small(pictures: Path, run: Path, **changes: Any) -> Trained:
     recipe: dict[str, Any] = {"epochs": 2, "batch_size": 16, "precision": "fp32"} | changes
-    return train(pictures, run, network="cnn", spec=SMALL, recipe=Recipe(**recipe), val_split=0.2)
+    return train(
+        pictures, run, network="cnn", spec=SMALL, recipe=Recipe(**recipe), val_split=0.2,
+        device="cpu",
+    )  # fmt: skip
 
 
 def weights(run: Path) -> dict[str, Any]:
@@ -126,20 +131,54 @@ def test_a_seed_repeats_a_run_to_the_bit(pictures: Path, tmp_path: Path):
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_test_split_is_measured_once_and_apart(pictures: Path, tmp_path: Path):
-    data = tmp_path / "data"
+COUNTING = """
+import torch
+
+answered = []
+
+class Counting(torch.nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.linear = torch.nn.Linear(1, classes)
+
+    def forward(self, pixels_nchw):
+        if not self.training:
+            answered.append(len(pixels_nchw))
+        return self.linear(pixels_nchw.mean((1, 2, 3))[:, None])
+
+def network(classes, spec):
+    return Counting(classes)
+"""
+
+
+def test_the_test_split_is_measured_once_and_apart(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data, run, name = tmp_path / "data", tmp_path / "run", "own_counting:network"
+    (tmp_path / "own_counting.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(NETWORKS, name, name)
     data.mkdir()
     pictures.rename(data / "train")
-    for split in ("val", "test"):
+    for split, count in (("val", 3), ("test", 5)):
         (data / split / "red").mkdir(parents=True)
-        (data / split / "red" / "a.png").write_bytes(
-            (data / "train" / "red" / "000.png").read_bytes()
-        )
-    trained = small(data, tmp_path / "run")
+        for number in range(count):
+            file = Path("red") / f"{number:03}.png"
+            (data / split / file).write_bytes((data / "train" / file).read_bytes())
+    options: dict[str, Any] = {
+        "network": name, "spec": SMALL, "recipe": Recipe(epochs=2, batch_size=16, precision="fp32"),
+        "device": "cpu", "ignore_audit": True,
+    }  # fmt: skip
+    trained = train(data, run, **options)
+    again = train(data, run, resume=True, **options)
+    answered: list[int] = importlib.import_module("own_counting").answered
 
+    assert answered.count(5) == 1
+    assert answered.count(3) == 2 + 1 + 1  # every epoch, the best again, and after the resume
     assert trained.test is not None
-    assert len(trained.test.predicted_n) == 1
-    assert (tmp_path / "run" / "test.csv").is_file()
+    assert len(trained.test.predicted_n) == 5
+    assert again.test is None
+    assert len((run / "test.csv").read_text("utf-8").splitlines()) == 6
 
 
 @pytest.mark.parametrize(
@@ -219,6 +258,25 @@ def test_the_balanced_loss_weighs_rare_classes_as_much_as_others():
         shares.append(float(network.linear.bias.detach().softmax(0)[1]))
 
     assert shares == pytest.approx([0.1, 0.5], abs=0.02)
+
+
+def test_a_weighed_and_smoothed_loss_has_the_smoothed_target_of_every_class():
+    """A weight by class that smoothing spreads too would have 0.84 of the common class be rare."""
+    network = Linear()
+    training = training_of(
+        network, [0] * 990 + [1] * 10, balance="loss", label_smoothing=0.1, epochs=100,
+        optimizer="adam", schedule="constant", learning_rate=0.2, weight_decay=0.0, clip_norm=0.0,
+        batch_size=1000, augmentation=Augmentation(flip=False, pad=0),
+    )  # fmt: skip
+    for _ in range(100):
+        training.run_epoch()
+    with torch.inference_mode():
+        answers_nk = network.linear(torch.tensor([[-0.5], [0.5]])).softmax(1)
+
+    assert training.measured.accuracy == 1
+    torch.testing.assert_close(
+        answers_nk, torch.tensor([[0.95, 0.05], [0.05, 0.95]]), atol=0.01, rtol=0
+    )
 
 
 def test_averaged_weights_are_what_is_measured():

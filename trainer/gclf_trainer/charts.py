@@ -1,5 +1,6 @@
 """The two pictures of a run: its history and its confusion matrix, drawn with Pillow."""
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from gclf_trainer.atomic_file import write_whole
 
 _SCALE = 2  # drawn twice as large and reduced, which smooths the lines
 _INK, _FAINT, _PAPER = "#1f2933", "#d5dbe1", "#ffffff"
@@ -48,7 +51,9 @@ class _Canvas:
         self._draw.rectangle(corners, color)
 
     def save(self, path: Path) -> None:
-        self._image.reduce(_SCALE).save(path)
+        content = io.BytesIO()
+        self._image.reduce(_SCALE).save(content, "PNG")
+        write_whole(path, content.getbuffer())
 
 
 def draw_history(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gclf_runtime import ModelSpec
+from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.errors import CheckpointError
 from gclf_trainer.networks import NETWORKS, PREFIX, admit, build
-from gclf_trainer.whole import write_whole
 
 _FORMAT = "gclf-checkpoint-1"
 
@@ -22,7 +22,8 @@ class Checkpoint:
     """A trained network with everything needed to export it.
 
     Attributes:
-        network_name: Its key in `gclf_trainer.networks.NETWORKS`, or torchvision:NAME.
+        network_name: Its name in `gclf_trainer.networks.NETWORKS`, torchvision:NAME, or
+            package.module:function.
         network: In evaluation mode, on the CPU.
         spec: What it promises.
         sha256: Digest of the file it was read from.

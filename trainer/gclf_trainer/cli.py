@@ -18,7 +18,7 @@ from gclf_trainer import options
 from gclf_trainer.allocator import keep_freed_memory
 from gclf_trainer.interrupts import end_on_signals
 from gclf_trainer.recipe import Augmentation, Recipe
-from gclf_trainer.torchrun import is_quiet
+from gclf_trainer.torchrun import is_quiet, processes
 
 if TYPE_CHECKING:
     from gclf_trainer.datasets import Source
@@ -32,22 +32,31 @@ def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
     end_on_signals(_last_line)
     keep_freed_memory()
-    if is_quiet():  # another process of this training speaks
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     # Pillow warns of odd files on stderr; those that cannot be read are named by us.
     warnings.filterwarnings("ignore", module="PIL")
     for stream in (sys.stdout, sys.stderr):  # a name that this terminal cannot show
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if is_quiet():  # another process of this training speaks, also of wrong arguments
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     try:
         app()
     except (GclfError, ValueError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(
-            f"error: the run cannot be written ({error.strerror}). Free space and go on with "
-            "--resume, or name another --output"
+        sys.exit(f"error: {_told(error)}")
+
+
+def _told(error: OSError) -> str:
+    """Say which file it was; every file of the run names itself."""
+    output, name = _last_line.output, str(error.filename or "")
+    if output and name and Path(name).is_relative_to(output):
+        return (
+            f"the run cannot be written ({error.strerror}). Free space and go on with --resume, "
+            "or name another --output"
         )
+    of = f"{name} cannot be read or written" if name else "a file cannot be read or written"
+    return f"{of} ({error.strerror}). Mend that, and go on with --resume"
 
 
 class _LastLine:
@@ -191,6 +200,9 @@ def command(
     from gclf_trainer.screen import LiveView, summary
     from gclf_trainer.training import train
 
+    if sys.__stderr__:  # what fails from here on may fail in this process alone
+        sys.stderr = sys.__stderr__
+    local, nodes = processes()
     with LiveView(network, recipe) as view:
         trained = train(
             place,
@@ -210,7 +222,7 @@ def command(
             device=device,
             license=license,
             cache=cache or default_cache(),
-            command=repeat_command(sys.argv[1:], processes=int(os.environ.get("WORLD_SIZE", "1"))),
+            command=repeat_command(sys.argv[1:], processes=local, nodes=nodes),
             tensorboard=tensorboard,
             resume=resume,
             view=view,

@@ -3,8 +3,8 @@
 GclfError
 ├── CheckpointError  (ValueError)  a checkpoint is missing, foreign or damaged
 ├── DatasetError     (ValueError)  a folder of labelled pictures cannot be trained on
-├── RunError         (OSError)     a RUN folder cannot be written
-└── TrainingError    (RuntimeError)  the loss is no longer a number
+├── RunError         (OSError)     a RUN folder cannot be begun, gone on with or written
+└── TrainingError    (RuntimeError)  the loss is no longer a number, or a process has ended
 """
 
 from gclf_runtime import GclfError
@@ -19,8 +19,12 @@ class DatasetError(GclfError, ValueError):
 
 
 class RunError(GclfError, OSError):
-    """A RUN folder cannot be written."""
+    """A RUN folder cannot be begun, gone on with or written.
+
+    It holds a run already, or one begun otherwise; its state is damaged; another training writes
+    there; what is to write there (tensorboard) is not installed.
+    """
 
 
 class TrainingError(GclfError, RuntimeError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, or another process of the training has ended."""

@@ -16,8 +16,8 @@ from gclf_trainer.parallel import Ranks
 from gclf_trainer.pixels import Dataset
 from gclf_trainer.recipe import Epoch
 from gclf_trainer.run import Run
-from gclf_trainer.telling import calibrated, groups_of, page
-from gclf_trainer.trained import Trained, measured
+from gclf_trainer.run_report import groups_of, page
+from gclf_trainer.trained import Trained, calibrated, measured
 from gclf_trainer.view import View
 
 
@@ -54,7 +54,7 @@ class Job:
     def run_epochs(self, view: View, *, tensorboard: bool) -> None:
         """Train until it is over, and keep every epoch before the next begins."""
         wanted = tensorboard and self.ranks.is_first
-        with _events(self.run, self.training, wanted=wanted) as events:
+        with _events(self.run, wanted=wanted) as events:
             while not self.run.is_over(self.training.recipe):
                 epoch = self._run_epoch(view)
                 if events:
@@ -63,8 +63,9 @@ class Job:
     def finish(self) -> Trained:
         """Measure the best epoch from its file; the test split is looked at here and only here."""
         run, dataset = self.run, self.dataset
-        trained = measured(run.checkpoint, dataset, self.training.device)
-        calibration = calibrated(run.checkpoint, dataset, trained.logits["validation"])
+        path, best = run.checkpoint, checkpoint.load(run.checkpoint)
+        trained = measured(path, best, dataset, self.training.device, with_test=True)
+        calibration = calibrated(path, best, dataset, trained.logits["validation"])
         table = self.attributes
         groups = groups_of(trained, dataset, table, self.cross) if table else None
         html = page(
@@ -74,6 +75,7 @@ class Job:
             calibration,
             trained.logits,
             network=self.network,
+            promise=self.promise,
             audit=self.audit,
             groups=groups,
             command=self.command,
@@ -106,12 +108,14 @@ class Job:
 
 
 @contextlib.contextmanager
-def _events(run: Run, training: Training, *, wanted: bool) -> Generator[Events | None]:
+def _events(run: Run, *, wanted: bool) -> Generator[Events | None]:
     if not wanted:
         yield None
         return
-    events = Events(run.folder / "events", first_epoch=training.epoch + 1)
+    events = Events(run.folder / "events")
     try:
+        for epoch in run.epochs:  # again: a kill may have come between an epoch and its figures
+            events.add(epoch)
         yield events
     finally:
         events.close()

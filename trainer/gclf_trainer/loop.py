@@ -24,7 +24,7 @@ from gclf_trainer.errors import TrainingError
 from gclf_trainer.evaluation import EVALUATED, Evaluation, Normalise, evaluate, logits, to_nchw
 from gclf_trainer.memory import HELD_SHARE, free_bytes
 from gclf_trainer.optimizers import faster_precision, move_average, optimizer_of, scheduler_of
-from gclf_trainer.parallel import Ranks, synchronised
+from gclf_trainer.parallel import Ranks, check_batch, synchronised
 from gclf_trainer.pixels import Split
 from gclf_trainer.recipe import Epoch, Recipe
 from gclf_trainer.transfer import set_trainable, train_mode, trainable_share
@@ -47,6 +47,9 @@ class Training:
         teacher: Whose answers are followed too, as far as the recipe says.
         held_share: Pictures are kept on the device if they take up no more than this share (0-1)
             of its free memory; otherwise they are read as they are needed, to the same weights.
+
+    Raises:
+        ValueError: The batch is too small for the processes or the network.
 
     Attributes:
         evaluated: The network that is measured and worth saving: the average of the weights where
@@ -87,6 +90,7 @@ class Training:
         self._val_pixels = Pixels(val.pixels_nhwc, device, is_held=is_held)
         self._val_labels_n = torch.from_numpy(val.labels_n)
         self._batch = min(recipe.batch_size, len(train.paths))
+        self._ranks.from_first(lambda: check_batch(network, self._batch, self._ranks))
         self.steps_per_epoch: int = len(train.paths) // self._batch
         self.precision: Literal["fp32", "bf16"] = self._ranks.from_first(self._chosen_precision)
         if self._ranks.count > 1:
@@ -98,6 +102,8 @@ class Training:
 
     def run_epoch(self, on_step: Callable[[float], None] = lambda loss: None) -> Epoch:
         """Train on every picture once, then measure on the validation split.
+
+        Not on those of the last, short batch; and with the sampler, on as many as there are.
 
         Args:
             on_step: Called after every step with its loss; on a GPU, with that of the last step
@@ -111,10 +117,7 @@ class Training:
         learning_rate = float(self._optimizer.param_groups[0]["lr"])
         mean_loss = self._learn(on_step)
         if not math.isfinite(mean_loss):
-            raise TrainingError(
-                f"the loss became {mean_loss} in epoch {self.epoch}, learning rate up to "
-                f"{self.recipe.peak_rate:g}. Train with a lower --learning-rate"
-            )
+            self._ranks.from_first(lambda: self._diverged(mean_loss))
         trained = time.perf_counter() - start
         val = self.measured = self.evaluate()
         return Epoch(
@@ -253,6 +256,12 @@ class Training:
         """Derive the seed of one stream of random numbers of this epoch."""
         sequence = np.random.SeedSequence([self.recipe.seed, self.epoch, stream])
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def _diverged(self, mean_loss: float) -> None:
+        raise TrainingError(
+            f"the loss became {mean_loss} in epoch {self.epoch}, learning rate up to "
+            f"{self.recipe.peak_rate:g}. Train with a lower --learning-rate"
+        )
 
     def _chosen_precision(self) -> Literal["fp32", "bf16"]:
         if self.recipe.precision != "auto":

@@ -106,6 +106,21 @@ def joined() -> Generator[Ranks]:
     dist.destroy_process_group()  # not after an error: it could wait for the others
 
 
+def check_batch(network: nn.Module, batch: int, ranks: Ranks) -> None:
+    """Raise a ValueError for a batch that a process has none of, or that has no variance."""
+    if batch < ranks.count:
+        raise ValueError(
+            f"a batch of {batch} cannot be shared by {ranks.count} processes. Pass --batch-size "
+            f"{ranks.count} or more and as many training pictures, or start fewer processes"
+        )
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    if batch == 1 and any(isinstance(module, norms) for module in network.modules()):
+        raise ValueError(
+            "a batch of 1 picture is too small for a network with batch norm. Pass --batch-size 2 "
+            "or more, or a network without: --network cnn"
+        )
+
+
 def synchronised(network: nn.Module, device: torch.device) -> nn.Module:
     """Let every batch norm see the whole batch; torch's own does so on GPUs only."""
     if device.type == "cuda":

@@ -10,9 +10,9 @@ import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class Dataset:
     Attributes:
         unreadable: Files left out, with the reason.
         sha256: Digest of the training pictures' content and class names.
+        split_sha256: The same of each split: train, val and test.
     """
 
     label_names: tuple[str, ...]
@@ -64,6 +65,7 @@ class Dataset:
     test: Split
     unreadable: tuple[tuple[Path, str], ...]
     sha256: str
+    split_sha256: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -104,20 +106,28 @@ def load_dataset(
     digests = _digests(paths)
     pixels_nhwc, reasons = _decoded(paths, digests, spec, cache, held_share, on_progress)
     splits: list[Split] = []
+    contents: list[str] = []
     file, picture = 0, 0
     for files in lists:
         mine = reasons[file : file + len(files.paths)]
+        contents.append(_digest(folders, files, digests[file : file + len(mine)]))
         splits.append(_split(files, mine, pixels_nhwc[picture:]))
         file, picture = file + len(mine), picture + len(splits[-1].paths)
     _refuse_unlearnable(folders, splits)
-    names = [folders.label_names[label] for label in folders.train.labels]
-    content = sorted(f"{name}\t{d}" for name, d in zip(names, digests, strict=False))
     return Dataset(
         folders.label_names,
         *splits,
         unreadable=tuple((p, r) for p, r in zip(paths, reasons, strict=True) if r),
-        sha256=hashlib.sha256("\n".join(content).encode("utf-8", "surrogateescape")).hexdigest(),
+        sha256=contents[0],
+        split_sha256=dict(zip(("train", "val", "test"), contents, strict=True)),
     )
+
+
+def _digest(folders: Folders, files: LabelledFiles, digests: Sequence[str]) -> str:
+    """Digest a split, in whatever order its files come."""
+    names = (folders.label_names[label] for label in files.labels)
+    content = sorted(f"{name}\t{digest}" for name, digest in zip(names, digests, strict=True))
+    return hashlib.sha256("\n".join(content).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _digests(paths: Sequence[Path]) -> list[str]:

@@ -59,9 +59,9 @@ class Recipe:
     """How to train.
 
     Attributes:
-        epochs: Passes over the training pictures.
-        batch_size: Pictures per step, of all processes together; the last, short batch of an
-            epoch is left out, and the order changes every epoch.
+        epochs: Passes over the training pictures, at least 1.
+        batch_size: Pictures per step, of all processes together, at least 1; the last, short
+            batch of an epoch is left out, and the order changes every epoch.
         optimizer: `sgd` is with Nesterov momentum.
         schedule: `one-cycle` rises for 30 % of the steps and falls to nothing, while momentum
             falls from 0.95 to 0.85 and rises again (Smith 2018); `constant` keeps 0.9.
@@ -80,13 +80,16 @@ class Recipe:
         patience: Stop after so many epochs without a better one; 0 is off. `one-cycle` is planned
             over all `epochs`: stopped early, its rate has not come down. `constant` suits better.
         freeze: Train the head alone, of a network that came with weights.
-        unfreeze_at: Epochs, from 1, at each of which another part of the frozen layers is trained
-            too, from the head back; the last opens all.
+        unfreeze_at: Epochs, 1 to `epochs`, at each of which another part of the frozen layers is
+            trained too, from the head back; the last opens all.
         precision: Of the training steps; `auto` times both and takes the faster.
             Evaluation is always in fp32.
         compile: Whether to compile the network (torch.compile).
         seed: Of the weights, the order and the augmentation.
         augmentation: How far training pictures are changed.
+
+    Raises:
+        ValueError: A number is not one that can be trained with.
     """
 
     epochs: int = 25
@@ -108,6 +111,17 @@ class Recipe:
     compile: bool = False
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if beyond := [epoch for epoch in self.unfreeze_at if not 1 <= epoch <= self.epochs]:
+            raise ValueError(
+                f"no layer opens at epoch {beyond[0]} of {self.epochs}. Pass --unfreeze-at between "
+                f"1 and {self.epochs}, or more --epochs"
+            )
 
     @property
     def peak_rate(self) -> float:

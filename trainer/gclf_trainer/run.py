@@ -15,7 +15,7 @@ events/                for TensorBoard, when asked for
 result.json            what came of it; written last, so that it says that the training is over
 .lock                  there while a training writes here, or after one was killed
 
-Each file but the charts is written whole or not at all. After an epoch last.pt comes first and
+Each file is written whole or not at all. After an epoch last.pt comes first and
 model.pt, if it is the best, last: a run that ends in between is put right from last.pt.
 """
 
@@ -28,6 +28,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.charts import draw_confusion, draw_history
 from gclf_trainer.errors import RunError
 from gclf_trainer.evaluation import Evaluation
@@ -35,9 +36,19 @@ from gclf_trainer.groups import Groups
 from gclf_trainer.pixels import Dataset, Split
 from gclf_trainer.recipe import Epoch, Recipe
 from gclf_trainer.state import State, read_state, write_state
-from gclf_trainer.whole import write_whole
 
 _CALIBRATION = 512
+# What says that a run is over, first, and what only some runs write anew.
+_LEFTOVERS = (
+    "result.json",
+    "report.html",
+    "audit.json",
+    "metrics.csv",
+    "validation.csv",
+    "test.csv",
+    "history.png",
+    "confusion_matrix.png",
+)
 
 
 class Run:
@@ -86,7 +97,12 @@ class Run:
         return 0 < recipe.patience <= waited
 
     def begin(self, config: Mapping[str, Any], dataset: Dataset) -> None:
-        """Keep what was asked for, and what does not depend on the training."""
+        """Keep what was asked for, and what does not depend on the training.
+
+        What an earlier run has left here, whose model and state were removed, goes first.
+        """
+        for name in _LEFTOVERS:
+            (self.folder / name).unlink(missing_ok=True)
         self._write_json("config.json", config)
         self._write_calibration(dataset)
 

@@ -50,7 +50,7 @@ class LiveView(View):
             self._progress.update(self._task, description="decoding", completed=done, total=total)
 
     def started(self, dataset: Dataset, training: Training) -> None:
-        """The first epoch is about to begin."""
+        """The next epoch is about to begin."""
         self._batch = min(self._recipe.batch_size, len(dataset.train.paths))
         counts = f"{len(dataset.train.paths)} to train, {len(dataset.val.paths)} to validate"
         tested = f", {len(dataset.test.paths)} to test" if dataset.test.paths else ""

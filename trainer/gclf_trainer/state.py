@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import torch
 
+from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.errors import RunError
 from gclf_trainer.recipe import Epoch
-from gclf_trainer.whole import write_whole
 
 _FORMAT = "gclf-state-1"
 # What decides the weights. Not the folder's name, the device or the number of processes: a

@@ -3,16 +3,13 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
-from gclf_runtime import InputSpec, ModelSpec
+from gclf_runtime import InputSpec
+from gclf_trainer import checkpoint
 from gclf_trainer.audit import Audit, audit
 from gclf_trainer.claim import claimed
 from gclf_trainer.datasets import Source, read_source
@@ -20,20 +17,28 @@ from gclf_trainer.device import describe, device_of
 from gclf_trainer.distillation import read_teacher
 from gclf_trainer.errors import DatasetError
 from gclf_trainer.evaluation import Normalise
-from gclf_trainer.groups import check_cross, read_attributes
+from gclf_trainer.groups import Attributes, check_cross, group_scores, read_attributes
 from gclf_trainer.job import Job
 from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
-from gclf_trainer.parallel import Ranks, joined
+from gclf_trainer.parallel import joined
 from gclf_trainer.pixels import Dataset, default_cache, load_dataset
+from gclf_trainer.promise import as_begun, promise_of, transferred
 from gclf_trainer.recipe import Precision, Recipe
 from gclf_trainer.run import Run
 from gclf_trainer.state import refuse_other
 from gclf_trainer.trained import Trained, measured
-from gclf_trainer.transfer import load_weights
 from gclf_trainer.view import View
 
-_FACTS = ("device", "device_name", "processes", "pictures", "dataset_sha256", "versions")
+_FACTS = (
+    "device",
+    "device_name",
+    "processes",
+    "precision",
+    "pictures",
+    "dataset_sha256",
+    "versions",
+)
 
 
 def train(
@@ -85,19 +90,22 @@ def train(
         ignore_audit: Train although the audit refuses the dataset.
         device: `auto`, or what torch calls it: `cpu`, `cuda`, `cuda:1`.
         license: Licence of the weights, for the ModelSpec.
-        cache: Where decoded pixels are kept; None keeps none.
-        command: What repeats the run, for the report.
+        cache: Where decoded pixels are kept; None keeps none. (Pictures of an IDX folder or of
+            torchvision are then still written as files to `gclf_trainer.pixels.default_cache`.)
+        command: The gclf-train command that repeats the run, for the report; `--precision` is added
+            where the recipe left it to be chosen.
         tensorboard: Write event files for TensorBoard to RUN/events.
         resume: Go on with the run in `output` after its last whole epoch, to the same weights as
             if it had never stopped (on the same CPU threads: to the bit). A run that is over is
-            measured again and left as it is; where there is none yet, one begins. `auto`
-            precision is the one that was chosen then.
+            left as it is, and measured on validation alone; where there is none yet, one begins.
+            `auto` precision is the one that was chosen then, and `weights` are not read again.
         view: Watches.
 
     Raises:
         DatasetError: The pictures cannot be trained on, or the audit refuses them.
         CheckpointError: `weights` cannot be had, or do not fit.
-        ValueError: The input is too small for the network.
+        ValueError: The input is too small for the network, the batch for the network or the
+            processes, or layers are to be frozen that have no weights yet.
         RunError: `output` holds a run already, or one begun otherwise, or is being written by
             another training, or cannot be made.
         OSError: The run cannot be written; it can be resumed.
@@ -105,10 +113,11 @@ def train(
         TrainingError: The loss is no longer a number.
     """
     spec, recipe = spec or InputSpec(), recipe or Recipe()
-    seed = recipe.seed
+    seed, asked = recipe.seed, recipe.precision
+    _check_frozen(recipe, weights)
     with joined() as ranks, contextlib.ExitStack() as held:
         view = view if view and ranks.is_first else View()
-        place = device_of(device, ranks)
+        place = ranks.first_then_others(lambda: device_of(device, ranks))
         run = ranks.from_first(lambda: _opened(output, held, resume=resume))
         source = Source(path=data, dataset=dataset_name, download=download, class_names=class_names)
         keep = cache or default_cache()
@@ -122,19 +131,12 @@ def train(
         )
         torch.manual_seed(seed)
         model = ranks.first_then_others(lambda: build(network, len(dataset.label_names), spec))
-        audited = ranks.from_first(lambda: audit(dataset))
-        if audited.is_refused and not ignore_audit:
-            raise DatasetError(
-                f"the audit refuses {data}: {_refusals(audited)}. "
-                f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
-            )
-        table = read_attributes(attributes) if attributes else None
-        if table:
-            check_cross(table, cross)
-        promise = _promise(dataset, spec, license)
-        taught_by = read_teacher(teacher, dataset.label_names, spec) if teacher else None
-        if weights:
-            promise = _transferred(model, network, weights, promise, ranks)
+        audited = ranks.from_first(lambda: _audited(dataset, data, is_ignored=ignore_audit))
+        table = ranks.first_then_others(lambda: _attributes(attributes, cross, dataset))
+        promise = promise_of(dataset, spec, license)
+        taught_by = ranks.first_then_others(
+            lambda: read_teacher(teacher, dataset.label_names, spec) if teacher else None
+        )
         config: dict[str, Any] = {
             "data": data,
             "network": network,
@@ -148,20 +150,27 @@ def train(
             "label_names": dataset.label_names,
             "pictures": {n: len(s.paths) for n, s in dataset.splits.items()},
             "unreadable": [[str(path), reason] for path, reason in dataset.unreadable],
-            "dataset_sha256": dataset.sha256,
+            "dataset_sha256": dataset.split_sha256,
             "versions": promise.versions,
         }
         if run.state:
             recipe = replace(recipe, precision=_precision(recipe, run))
-            refuse_other(run.config, config | {"recipe": _in_full(recipe)}, output)
+            wanted = config | {"recipe": _in_full(recipe)}
+            ranks.from_first(lambda: refuse_other(run.config, wanted, output))
+            promise = as_begun(promise, run)
+        elif weights:
+            promise = ranks.first_then_others(lambda: transferred(promise, model, network, weights))
         if run.is_finished:
             view.was_finished(output)
-            return ranks.from_first(lambda: measured(run.checkpoint, dataset, place))
+            return ranks.from_first(lambda: _measured_again(run, dataset, place))
         normalise = Normalise(promise.mean, promise.std)
         training = Training(
             model, normalise, dataset.train, dataset.val, recipe, place, ranks, taught_by
         )
         recipe = replace(recipe, precision=training.precision)
+        if command and asked == "auto":
+            command += f" --precision {training.precision}"
+        facts = config | {"precision": training.precision}
         view.audited(audited)
         job = Job(
             run,
@@ -174,9 +183,10 @@ def train(
             table,
             cross,
             command,
-            {name: _said(config[name]) for name in _FACTS},
+            {name: _said(facts[name]) for name in _FACTS},
         )
-        job.start(config | {"recipe": _in_full(recipe)})
+        normalisation = {"mean": promise.mean, "std": promise.std}
+        job.start(config | normalisation | {"recipe": _in_full(recipe)})
         view.started(dataset, training)
         job.run_epochs(view, tensorboard=tensorboard)
         return ranks.from_first(job.finish)
@@ -187,21 +197,41 @@ def _opened(output: Path, held: contextlib.ExitStack, *, resume: bool) -> Run:
     return Run(output, resume=resume)
 
 
-def _refusals(audited: Audit) -> str:
-    return "; ".join(f.line for f in audited.findings if f.severity == "refusal")
+def _check_frozen(recipe: Recipe, weights: str) -> None:
+    if (recipe.freeze or recipe.unfreeze_at) and not weights:
+        raise ValueError(
+            "fresh weights cannot be frozen: nothing has been learnt yet. Pass --weights DEFAULT "
+            "or --weights FILE with --freeze and --unfreeze-at, or neither"
+        )
 
 
-def _transferred(
-    model: nn.Module, network: str, weights: str, promise: ModelSpec, ranks: Ranks
-) -> ModelSpec:
-    """Fill the network; pixels are then normalised as its weights were trained with."""
-    loaded = ranks.first_then_others(
-        lambda: load_weights(model, network, weights, promise.label_names)
-    )
-    if loaded.normalisation is None:
-        return promise
-    mean, std = loaded.normalisation
-    return replace(promise, mean=mean, std=std)
+def _audited(dataset: Dataset, data: Path, *, is_ignored: bool) -> Audit:
+    """Look the dataset over; refuse it, unless that is to be ignored."""
+    audited = audit(dataset)
+    if audited.is_refused and not is_ignored:
+        refusals = "; ".join(f.line for f in audited.findings if f.severity == "refusal")
+        raise DatasetError(
+            f"the audit refuses {data}: {refusals}. "
+            f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
+        )
+    return audited
+
+
+def _attributes(
+    path: Path | None, cross: Sequence[tuple[str, str]], dataset: Dataset
+) -> Attributes | None:
+    """Read the table of attributes, and make sure that it fits what the report will show."""
+    if path is None:
+        return None
+    table, shown = read_attributes(path), dataset.test if dataset.test.paths else dataset.val
+    check_cross(table, cross)
+    group_scores(table, shown.paths, [False] * len(shown.paths))  # now, not after the last epoch
+    return table
+
+
+def _measured_again(run: Run, dataset: Dataset, place: torch.device) -> Trained:
+    best = checkpoint.load(run.checkpoint)
+    return measured(run.checkpoint, best, dataset, place, with_test=False)
 
 
 def _said(value: object) -> str:
@@ -209,20 +239,6 @@ def _said(value: object) -> str:
         items = cast(Mapping[object, object], value).items()
         return ", ".join(f"{name} {inner}" for name, inner in items)
     return str(value)
-
-
-def _promise(dataset: Dataset, spec: InputSpec, license: str) -> ModelSpec:
-    mean, std = pixel_statistics(dataset.train.pixels_nhwc)
-    names = ("gclf-trainer", "torch", "pillow", "numpy")
-    return ModelSpec(
-        label_names=dataset.label_names,
-        input=spec,
-        mean=(mean, mean, mean),
-        std=(std, std, std),
-        dataset_sha256=dataset.sha256,
-        versions={name: version(name) for name in names},
-        license=license,
-    )
 
 
 def _in_full(recipe: Recipe) -> dict[str, Any]:
@@ -235,24 +251,3 @@ def _precision(recipe: Recipe, run: Run) -> Precision:
     if recipe.precision != "auto":
         return recipe.precision
     return "bf16" if run.config.get("recipe", {}).get("precision") == "bf16" else "fp32"
-
-
-def pixel_statistics(pixels_nhwc: NDArray[np.uint8]) -> tuple[float, float]:
-    """Compute mean and standard deviation of all pixels, scaled to 0-1.
-
-    One pair serves all channels, and the mean is a whole level of 255: then an int8 graph takes
-    the pixels as they are, its zero point being the mean, and normalises them for nothing
-    (per-channel constants cost 70 of 320 µs per picture).
-
-    Args:
-        pixels_nhwc: uint8 0-255, shape (N, H, W, 3), N at least 1.
-
-    Returns:
-        The mean, and the standard deviation, at least 1/255 also for pictures of one colour.
-    """
-    levels = np.arange(256)
-    counts = sum(np.bincount(picture.ravel(), minlength=256) for picture in pixels_nhwc)
-    shares = counts / np.sum(counts)
-    mean = round(float(shares @ levels))
-    deviation = float(shares @ (levels - mean) ** 2) ** 0.5
-    return mean / 255, max(round(deviation), 1) / 255

@@ -47,7 +47,7 @@ class Report:
         findings: Severity (refusal, warning or note) and line of what the audit found; None when
             there was no audit.
         command: The exact command to repeat the run.
-        facts: Versions, digest, device, time: by name.
+        facts: Versions, digests, device, precision: by name.
     """
 
     title: str
@@ -102,15 +102,16 @@ class Report:
         return measure_reliability(self.test.probabilities_nk, self.test.split.labels_n)
 
 
-def repeat_command(arguments: Sequence[str], *, processes: int = 1) -> str:
-    """Write the command line that started a run, quoted for a shell.
+def repeat_command(arguments: Sequence[str], *, processes: int = 1, nodes: int = 1) -> str:
+    """Write the command line that makes a run again from its start, quoted for a shell.
 
     Args:
-        arguments: `sys.argv[1:]`.
-        processes: How many torchrun started.
+        arguments: `sys.argv[1:]`; that it was resumed is left out.
+        processes: How many torchrun started on each machine.
+        nodes: On how many machines.
     """
-    line = shlex.join(["gclf-train", *arguments])
-    if processes == 1:
-        return line
-    script = '"$(which gclf-train)"'
-    return f"torchrun --nproc-per-node {processes} {script} {shlex.join(arguments)}"
+    options = shlex.join(argument for argument in arguments if argument != "--resume")
+    if processes == nodes == 1:
+        return f"gclf-train {options}"
+    machines = f"--nnodes {nodes} " if nodes > 1 else ""
+    return f'torchrun {machines}--nproc-per-node {processes} "$(which gclf-train)" {options}'

@@ -1,40 +1,23 @@
-"""What is told of a finished training: its temperature, and its page.
+"""The page of a finished training, out of what its folder and its network say.
 
 Axes: n pictures, k classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from gclf_trainer import checkpoint
+from gclf_runtime import ModelSpec
 from gclf_trainer.answers import Answers, Samples
 from gclf_trainer.audit import Audit
-from gclf_trainer.calibration import Calibration, calibrate
+from gclf_trainer.calibration import Calibration
 from gclf_trainer.groups import Attributes, Groups, group_scores
 from gclf_trainer.loop import Training
 from gclf_trainer.pixels import Dataset
 from gclf_trainer.report import Report
 from gclf_trainer.run import Run
 from gclf_trainer.trained import Trained
-
-
-def calibrated(path: Path, dataset: Dataset, val_logits_nk: Tensor) -> Calibration:
-    """Fit the temperature of a checkpoint on validation, and write it into the checkpoint."""
-    calibration = calibrate(val_logits_nk, torch.from_numpy(dataset.val.labels_n))
-    best = checkpoint.load(path)
-    measured = {"val_ece": calibration.error, "val_ece_before": calibration.before.error}
-    spec = replace(
-        best.spec,
-        temperature=calibration.temperature,
-        metrics={**best.spec.metrics, **measured},
-    )
-    checkpoint.save(path, best.network_name, best.network, spec)
-    return calibration
 
 
 def groups_of(
@@ -54,12 +37,13 @@ def page(
     logits: Mapping[str, Tensor],
     *,
     network: str,
+    promise: ModelSpec,
     audit: Audit,
     groups: Groups | None,
     command: str,
     facts: Mapping[str, str],
 ) -> str:
-    """Write RUN/report.html: figures, curves, tables and pictures of the best epoch.
+    """Make RUN/report.html: figures, curves, tables and pictures of the best epoch.
 
     Args:
         run: The folder, with its epochs.
@@ -68,16 +52,16 @@ def page(
         calibration: Of the best epoch.
         logits: Of the best epoch by split, float32 (N, K): `validation`, and `test` if there is.
         network: Its name.
+        promise: With the normalisation that it learnt with.
         audit: What was found in the dataset.
         groups: Of the test split, or of validation where there is none.
         command: What repeats the run.
-        facts: Versions, digest, device: by name.
+        facts: Versions, digests, device, precision: by name.
     """
     answers = partial(Answers.from_logits, temperature=calibration.temperature)
     validation = answers("validation", dataset.val, logits["validation"])
     test = answers("test", dataset.test, logits["test"]) if "test" in logits else None
-    spec = checkpoint.load(run.checkpoint).spec
-    samples = Samples.from_batch(*training.first_batch(), mean=spec.mean, std=spec.std)
+    samples = Samples.from_batch(*training.first_batch(), mean=promise.mean, std=promise.std)
     return Report(
         title=f"{network}, {run.folder.name}",
         label_names=dataset.label_names,

@@ -9,7 +9,8 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file beside `path`, make it last, and give it the name; before that nothing changes.
 
     Raises:
-        OSError: It cannot be written; what was there before is as it was.
+        OSError: It cannot be written, its `filename` says which; what was there before is as it
+            was.
     """
     partial = path.with_name(f".{path.name}.partial")  # the next run writes over what a kill left
     try:
@@ -18,9 +19,11 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk names none
         raise
     _sync_folder(path.parent)
 
