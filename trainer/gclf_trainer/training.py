@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -114,7 +115,7 @@ def train(
     seed, asked = recipe.seed, recipe.precision
     with joined() as ranks, contextlib.ExitStack() as held:
         view = view if view and ranks.is_first else View()
-        ranks.from_first(lambda: _check_frozen(recipe, weights))
+        ranks.from_first(partial(_check_frozen, recipe, weights))
         place = ranks.first_then_others(lambda: device_of(device, ranks))
         run = ranks.from_first(lambda: _opened(output, held, resume=resume))
         source = Source(path=data, dataset=dataset_name, download=download, class_names=class_names)
