@@ -54,7 +54,15 @@ def test_a_teacher_with_none_of_the_loss_changes_nothing(
 ):
     recipe = replace(RECIPE, epochs=1, distill=0.0)
     both = [
-        train(pictures, tmp_path / name, spec=SMALL, recipe=recipe, teacher=each, val_split=0.2)
+        train(
+            pictures,
+            tmp_path / name,
+            spec=SMALL,
+            recipe=recipe,
+            teacher=each,
+            val_split=0.2,
+            device="cpu",
+        )  # fmt: skip
         for name, each in (("alone", None), ("taught", teacher))
     ]
 

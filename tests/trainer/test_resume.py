@@ -215,11 +215,12 @@ def test_a_full_disk_loses_nothing_that_was_kept(pictures: Path, tmp_path: Path,
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large") as caught:
             small(pictures, run, view=Stop(1, fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+    assert Path(caught.value.filename).parent == run
     assert {name: (run / name).read_bytes() for name in kept} == kept
     assert checkpoint.load(run / "model.pt").spec.metrics
     small(pictures, run, resume=True)

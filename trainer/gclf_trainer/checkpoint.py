@@ -71,6 +71,11 @@ def load(path: Path, *, network: str = "") -> Checkpoint:
         record: object = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and struct errors, a dozen kinds
         raise _foreign(path, "it cannot be read as tensors and plain data") from error
+    return from_record(path, record, network=network)
+
+
+def from_record(path: Path, record: object, *, network: str = "") -> Checkpoint:
+    """Make a checkpoint of what was read from a file as data already; otherwise as `load`."""
     if not isinstance(record, dict):
         raise _foreign(path, "it holds no record")
     fields = cast(dict[str, Any], record)

@@ -66,7 +66,7 @@ def load_weights(network: nn.Module, name: str, weights: str, label_names: Seque
     if not isinstance(record.get("format"), str):
         inner = record.get("state_dict", record)
         return _fill(network, name, _tensors(path, inner), weights, with_head=True)
-    known = checkpoint.load(path)
+    known = checkpoint.from_record(path, record)
     if known.network_name != name:
         raise CheckpointError(
             f"{path} holds {known.network_name}, not {name}. Pass --network {known.network_name}"
