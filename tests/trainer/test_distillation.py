@@ -62,7 +62,7 @@ def test_a_teacher_with_none_of_the_loss_changes_nothing(
             teacher=each,
             val_split=0.2,
             device="cpu",
-        )  # fmt: skip
+        )
         for name, each in (("alone", None), ("taught", teacher))
     ]
 
