@@ -18,6 +18,7 @@ import typer
 from gclf_export.options import PrecisionOption
 from gclf_export.precision import Choice
 from gclf_runtime import GclfError
+from gclf_trainer.interrupts import end_on_signals
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +30,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
+    end_on_signals(_last_line)
     # torch's exporter and onnxruntime's quantiser talk of their own internals.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -39,6 +41,12 @@ def main() -> None:
         app(prog_name="gclf-export")
     except GclfError as error:
         sys.exit(f"error: {error}")
+
+
+def _last_line() -> str:
+    """Remove what was begun; an import that a signal has stopped is not waited for."""
+    discard = getattr(sys.modules.get("gclf_export.delivery"), "discard", None)
+    return discard() if discard else ""
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,11 +118,8 @@ def command(
     # onnxruntime and torch print, too.
     quiet = contextlib.redirect_stdout(io.StringIO())
     with Console(stderr=True).status("exporting and verifying"), quiet:
-        from gclf_export.delivery import discard
         from gclf_export.exporter import export_all
-        from gclf_trainer.interrupts import end_on_signals
 
-        end_on_signals(discard)
         done = export_all(
             checkpoint,
             output,
