@@ -11,7 +11,7 @@ import warnings
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -114,7 +114,8 @@ def command(
         return
     from rich.console import Console
 
-    choices = [cast(Choice, option.value) for option in dict.fromkeys(precision or ())] or ["fp32"]
+    wanted = dict.fromkeys(precision or [PrecisionOption.FP32])
+    choices: list[Choice] = [option.value for option in wanted]
     # onnxruntime and torch print, too.
     quiet = contextlib.redirect_stdout(io.StringIO())
     with Console(stderr=True).status("exporting and verifying"), quiet:
