@@ -3,6 +3,8 @@
 torch takes seconds to import, so it is imported once the arguments are known to be right.
 """
 
+import contextlib
+import io
 import logging
 import sys
 import warnings
@@ -13,17 +15,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gclf_export.precision import Precision
+from gclf_export.options import PrecisionOption
+from gclf_export.precision import Choice
 from gclf_runtime import GclfError
+from gclf_trainer.interrupts import end_on_signals
 
 if TYPE_CHECKING:
-    from gclf_export.exporter import Exported
+    from rich.table import Table
+
+    from gclf_export.production import Export
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def main() -> None:
     """Run the command; a GclfError is one line on stderr and exit code 1."""
+    end_on_signals(_last_line)
     # torch's exporter and onnxruntime's quantiser talk of their own internals.
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -31,9 +38,15 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="gclf-export")
     except GclfError as error:
         sys.exit(f"error: {error}")
+
+
+def _last_line() -> str:
+    """Remove what was begun; an import that a signal has stopped is not waited for."""
+    discard = getattr(sys.modules.get("gclf_export.delivery"), "discard", None)
+    return discard() if discard else ""
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,10 +73,16 @@ def command(
         ),
     ] = "",
     precision: Annotated[
-        Precision, typer.Option(help="int8 is calibrated on RUN/calibration.csv.")
-    ] = "fp32",
+        list[PrecisionOption] | None,
+        typer.Option(
+            help="Repeat it for several files, FILE.int8.onnx and so on. int8 is for the CPU and "
+            "calibrated on RUN/calibration.csv, fp16 is for CUDA, auto is the fastest admitted "
+            "on each provider here.",
+            show_default="fp32",
+        ),
+    ] = None,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="How much accuracy int8 may cost, 0-1.")
+        float, typer.Option(min=0, max=1, help="How much accuracy a precision may cost, 0-1.")
     ] = 0.005,
     validation: Annotated[
         Path | None,
@@ -76,6 +95,10 @@ def command(
     license: Annotated[
         str | None, typer.Option(help="Licence of the weights.", show_default="the checkpoint's")
     ] = None,
+    inspect: Annotated[
+        bool,
+        typer.Option("--inspect", help="Print what is in CHECKPOINT, an exported .onnx file."),
+    ] = False,
     triton: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Also add it to this Triton model repository."),
@@ -87,20 +110,29 @@ def command(
 ) -> None:
     """Export a checkpoint to one self-describing .onnx file, and prove that nothing changed.
 
-    Every validation picture goes file → pixels → torch and file → pixels → onnxruntime. Unless
-    all top-1 answers agree and no probability differs by 0.0001 (in int8: unless the accuracy
-    stays within --max-drop), nothing is written and the exit code is 1.
+    Every validation picture, and some thirty awkward ones, go file → pixels → torch and file →
+    pixels → onnxruntime. Unless no probability differs by 0.0001, nothing is written and the exit
+    code is 1. int8, fp16 and bf16 are written when the accuracy stays within --max-drop and they
+    are faster than fp32 where they are meant to run; what is refused is said, and the exit code
+    is 1.
     """
+    if inspect:
+        _inspect(checkpoint)
+        return
     from rich.console import Console
 
-    with Console(stderr=True).status("exporting and verifying"):
-        from gclf_export.exporter import export
+    wanted = dict.fromkeys(precision or [PrecisionOption.FP32])
+    choices: list[Choice] = [option.value for option in wanted]
+    # onnxruntime and torch print, too.
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with Console(stderr=True).status("exporting and verifying"), quiet:
+        from gclf_export.exporter import export_all
 
-        exported = export(
+        done = export_all(
             checkpoint,
             output,
             network=network,
-            precision=precision,
+            precisions=choices,
             max_drop=max_drop,
             validation=validation,
             license=license,
@@ -108,29 +140,48 @@ def command(
     if triton:
         from gclf_export.triton import write_repository
 
-        write_repository(triton, exported.path, exported.spec)
-    _report(exported)
+        for file in done.written:
+            write_repository(triton, file.path, file.spec)
+    _report(done)
     if triton:
         typer.echo(f"serve: tritonserver --model-repository {triton}")
+    for name, reason in done.refused.items():
+        typer.echo(f"error: {name} is not written: {reason}", err=True)
+    if done.refused:
+        raise typer.Exit(1)
 
 
-def _report(exported: "Exported") -> None:
+def _report(done: "Export") -> None:
+    from gclf_export import tables
+
+    spec = done.written[0].spec
+    _print(tables.facts({"classes": ", ".join(spec.label_names)}))
+    _print(tables.rungs(done.certificate["rungs"]))
+    for name, reason in done.certificate["refused"].items():
+        if name not in done.refused:
+            typer.echo(f"{name} is not written: {reason}")
+    for file in done.written:
+        weights = f"{file.parameters:,} weights in {file.spec.precision}"
+        typer.echo(
+            f"wrote {file.path} and {file.card.name} ({file.size_bytes / 1e6:.2f} MB, {weights})"
+        )
+    typer.echo(f"next: gclf-infer --batch DIR --model {done.written[0].path}")
+
+
+def _inspect(path: Path) -> None:
+    from gclf_export import tables
+    from gclf_export.inspection import inspect
+
+    found = inspect(path)
+    _print(tables.inspected(found))
+    if found.certificate:
+        _print(tables.rungs(found.certificate["rungs"]))
+    else:
+        typer.echo("it carries no certificate: an older gclf exported it")
+
+
+def _print(table: "Table") -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    verdict = exported.verdict
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("classes", ", ".join(exported.spec.label_names))
-    weights = f"{exported.parameters:,} weights in {exported.spec.precision}"
-    size = f"{exported.size_bytes / 1e6:.2f} MB, {weights}"
-    table.add_row("size", size)
-    table.add_row("verified on", f"{verdict.count} validation pictures, onnxruntime against torch")
-    table.add_row(
-        "accuracy", f"{verdict.accuracy:.4f} (checkpoint {verdict.checkpoint_accuracy:.4f})"
-    )
-    table.add_row("top-1 agreement", f"{verdict.agreement:.2%}")
-    difference = f"largest {verdict.max_difference:.1e}, mean {verdict.mean_difference:.1e}"
-    table.add_row("probabilities", f"differ by: {difference}")
-    Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(table)
-    typer.echo(f"wrote {exported.path}")
-    typer.echo(f"next: gclf-infer --batch DIR --model {exported.path}")
+    width = None if sys.stdout.isatty() else 300
+    Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width).print(table)

@@ -1,17 +1,17 @@
-"""Float graph to int8: static quantisation, calibrated on training pictures.
+"""Float graph to int8: static quantisation with given ranges.
 
 Unsigned activations and signed weights per channel are the fast form on x86 (signed activations
-are 3-5 times slower in onnxruntime). The last matrix, the mean and softmax stay in float32.
+are 3-5 times slower in onnxruntime). The mean, the last matrix and softmax stay in float32: they
+cost some hundredths of a point of accuracy in int8, and saved no time that could be measured.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs]
     CalibrationDataReader,
     CalibrationMethod,
@@ -20,40 +20,61 @@ from onnxruntime.quantization import (  # pyright: ignore[reportMissingTypeStubs
     quantize_static,
 )
 
+from gclf_export.calibrate import Range
+from gclf_export.chain import NORMALISATION, from_images
 from gclf_runtime import ModelSpec
 
+# Which matrices stay in float32.
+Kept = Literal["last", "first and last"]
+
 _QUANTISED = ["Conv", "Relu", "Add", "MaxPool", "Gemm"]
-_NORMALISATION = ["Transpose", "Cast", "Sub", "Div"]  # what graph.Deployable begins with
-_BATCH = 32
+
+
+def quantised_tensors(model: onnx.ModelProto) -> list[str]:
+    """Name what `to_int8` needs ranges of: all that a quantised operator takes or gives."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type in _QUANTISED]
+    names = [name for node in nodes for name in (*node.input, *node.output) if name]
+    return [name for name in dict.fromkeys(names) if name not in weights]
 
 
 def to_int8(
-    model: onnx.ModelProto, spec: ModelSpec, pixels_nhwc: NDArray[np.uint8]
+    model: onnx.ModelProto, spec: ModelSpec, ranges: Mapping[str, Range], *, kept: Kept = "last"
 ) -> onnx.ModelProto:
-    """Quantise a graph of the contract, with ranges from the smallest and largest activations.
+    """Quantise a graph of the contract.
 
     Args:
         model: What `to_onnx` returned; it is left as it is.
-        spec: Its mean and std.
-        pixels_nhwc: Training pictures to calibrate on, uint8 0-255, shape (N, H, W, 3), a few
-            hundred.
+        spec: Its input, mean and std.
+        ranges: Lowest and highest value of each of its `quantised_tensors`.
+        kept: What stays in float32.
     """
-    start = _from_images(model.graph)
-    overrides: dict[str, Any] = {}
-    if [node.op_type for node in start[:4]] == _NORMALISATION and _is_one_level(spec):
+    start = from_images(model.graph)
+    overrides: dict[str, Any] = {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+        for name, (low, high) in ranges.items()
+    }
+    takes_pixels = (
+        kept != "first and last"
+        and _is_one_level(spec)
+        and [node.op_type for node in start[:4]] == NORMALISATION
+    )
+    if takes_pixels:
         scale, level = 1 / (spec.std[0] * 255), round(spec.mean[0] * 255)
         exact = {"scale": np.array(scale, np.float32), "zero_point": np.array(level, np.uint8)}
         overrides[start[3].output[0]] = [exact | {"quant_type": QuantType.QUInt8}]
-    last = [node.name for node in model.graph.node if "logits" in node.output]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)  # it moves the weights out of what it is given
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            model,
+            copy,
             path,
-            _Batches(pixels_nhwc),
+            _OnePicture(spec),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTISED,
-            nodes_to_exclude=last,
+            nodes_to_exclude=_float_nodes(model.graph, kept),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -61,10 +82,17 @@ def to_int8(
             extra_options={"TensorQuantOverrides": overrides},
         )
         quantised = onnx.load(path)
-    if overrides:
+    if takes_pixels:
         _take_pixels_as_they_are(quantised.graph)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
+
+
+def _float_nodes(graph: onnx.GraphProto, kept: Kept) -> list[str]:
+    nodes = [node.name for node in graph.node if "logits" in node.output]
+    if kept == "first and last":
+        nodes.append(next(node.name for node in graph.node if node.op_type in ("Conv", "Gemm")))
+    return nodes
 
 
 def _is_one_level(spec: ModelSpec) -> bool:
@@ -78,8 +106,8 @@ def _take_pixels_as_they_are(graph: onnx.GraphProto) -> None:
 
     A pixel p becomes (p - mean) / std, quantised with scale 1/std and zero point mean: p again.
     """
-    start = _from_images(graph)
-    if [node.op_type for node in start[:5]] != [*_NORMALISATION, "QuantizeLinear"]:
+    start = from_images(graph)
+    if [node.op_type for node in start[:5]] != [*NORMALISATION, "QuantizeLinear"]:
         return
     transposed, quantised = start[0].output[0], start[4].output[0]
     for node in graph.node:
@@ -93,22 +121,11 @@ def _take_pixels_as_they_are(graph: onnx.GraphProto) -> None:
         graph.initializer.remove(weights)
 
 
-def _from_images(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """List the nodes from the input on, as far as each has one reader only."""
-    chain: list[onnx.NodeProto] = []
-    name = "images"
-    while len(readers := [node for node in graph.node if name in node.input]) == 1:
-        chain.append(readers[0])
-        name = readers[0].output[0]
-    return chain
+class _OnePicture(CalibrationDataReader):
+    """Makes the calibration that quantize_static insists on short; the ranges are given."""
 
-
-class _Batches(CalibrationDataReader):
-    def __init__(self, pixels_nhwc: NDArray[np.uint8]) -> None:
-        self._batches: Iterator[NDArray[np.uint8]] = iter(
-            [pixels_nhwc[start : start + _BATCH] for start in range(0, len(pixels_nhwc), _BATCH)]
-        )
+    def __init__(self, spec: ModelSpec) -> None:
+        self._left = [np.zeros((1, spec.input.height, spec.input.width, 3), np.uint8)]
 
     def get_next(self) -> Any:  # the base class forgets that the end is None
-        batch = next(self._batches, None)
-        return None if batch is None else {"images": batch}
+        return {"images": self._left.pop()} if self._left else None

@@ -9,7 +9,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a RUN folder: three colours learnt from 32×32 pictures by resnet9."""
+    """Return a RUN folder: three colours learnt from 32×32 pictures by resnet10."""
     pytest.importorskip("torch")
     from gclf_runtime import InputSpec
     from gclf_trainer import Recipe, train
@@ -24,10 +24,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(
         folder / "pictures",
         folder / "run",
-        network="resnet9",
+        network="resnet10",
         spec=InputSpec(height=32, width=32),
         recipe=Recipe(epochs=2, batch_size=16, precision="fp32"),
         val_split=0.5,
         license="CC BY 4.0",
     )
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path) -> Path:
+    """Return its model.onnx."""
+    from gclf_export import export
+
+    return export(run / "model.pt").path

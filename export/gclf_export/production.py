@@ -1,0 +1,264 @@
+"""A trained network to certified files: built, measured, admitted, and only then given their names.
+
+It does not know where the network and the pictures come from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from gclf_export import golden
+from gclf_export.card import write_card
+from gclf_export.certificate import Rung, Witness, as_record, to_json
+from gclf_export.delivery import Delivery
+from gclf_export.errors import ExportError
+from gclf_export.graph import Deployable, to_onnx
+from gclf_export.half import to_half
+from gclf_export.inspection import CERTIFICATE_KEY
+from gclf_export.int8 import best_int8
+from gclf_export.ladder import Ladder, Step, pick
+from gclf_export.listing import load_all
+from gclf_export.precision import Choice, Precision
+from gclf_runtime import Classifier, ModelError, ModelSpec
+from gclf_runtime.spec import SPEC_KEY
+from gclf_trainer.checkpoint import Checkpoint
+from gclf_trainer.folders import LabelledFiles
+
+_REDUCED: tuple[Precision, ...] = ("int8", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A certified file.
+
+    Attributes:
+        path: Where it is.
+        size_bytes: How large.
+        parameters: Weights of its network.
+        spec: What it promises.
+        rungs: How it compares with the checkpoint, one for each provider of this machine.
+        card: The model card beside it.
+    """
+
+    path: Path
+    size_bytes: int
+    parameters: int
+    spec: ModelSpec
+    rungs: tuple[Rung, ...]
+    card: Path
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export wrote, and what it did not.
+
+    Attributes:
+        written: The files, in the order asked for.
+        refused: By precision, why one that was asked for is not among them.
+        certificate: Everything that was measured; it travels in each file.
+    """
+
+    written: tuple[Exported, ...]
+    refused: Mapping[str, str]
+    certificate: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make.
+
+    Attributes:
+        trained: The network and its spec.
+        output: The file, or what the files' names are made from.
+        pictures: Validation pictures, at least one.
+        calibration: Gives training pictures for int8; raises an ExportError where there are none.
+        precisions: Which, at least one.
+        max_drop: How much accuracy a reduced precision may cost, 0-1.
+    """
+
+    trained: Checkpoint
+    output: Path
+    pictures: LabelledFiles
+    calibration: Callable[[], LabelledFiles]
+    precisions: Sequence[Choice] = ("fp32",)
+    max_drop: float = 0.005
+
+    @property
+    def reduced(self) -> list[Precision]:
+        """The precisions to try beside fp32, which is always made: the others are timed by it."""
+        return [p for p in _REDUCED if p in self.precisions or "auto" in self.precisions]
+
+
+@dataclass
+class _Drafts:
+    """Models before they have names, and what was found of them."""
+
+    models: dict[Precision, onnx.ModelProto] = field(default_factory=dict[Precision, Any])
+    steps: dict[Precision, Step] = field(default_factory=dict[Precision, Step])
+
+
+def produce(order: Order) -> Export:
+    """Make, certify and write.
+
+    Raises:
+        ExportError: The fp32 file does not answer as the network does, no precision asked for was
+            admitted, or a file cannot be written. Older files are then as they were.
+    """
+    if not order.output.parent.is_dir():
+        raise ExportError(f"no folder at {order.output.parent}. Make it, or name another --output")
+    spec = replace(
+        order.trained.spec,
+        checkpoint_sha256=order.trained.sha256,
+        versions={**order.trained.spec.versions, **_versions()},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    witness = Witness(order.trained, order.pictures)
+    with Delivery(order.output) as delivery:
+        try:
+            drafts, ladder = _climb(order, spec, witness, delivery)
+            chosen, refused = _choose(order, drafts, ladder)
+            rungs = [rung for step in drafts.steps.values() for rung in step.rungs]
+            refusals = {s.precision: s.refusal for s in drafts.steps.values() if s.refusal}
+            text = to_json(rungs, refusals, max_drop=order.max_drop)
+            specs = {p: _finish(delivery, spec, drafts, p, text) for p in chosen}
+        except ModelError as error:
+            raise ExportError(
+                f"what was exported does not work: {delivery.named(error)}"
+            ) from error
+        names = _names(order, chosen)
+        for precision in chosen:
+            delivery.deliver(precision, names[precision])
+    certificate = as_record(rungs, refusals, max_drop=order.max_drop)
+    files = tuple(
+        _with_card(order, names[p], specs[p], drafts.steps[p], certificate) for p in chosen
+    )
+    return Export(files, refused, certificate)
+
+
+def _with_card(
+    order: Order, path: Path, spec: ModelSpec, step: Step, certificate: Mapping[str, Any]
+) -> Exported:
+    card = path.with_suffix(".card.md")
+    write_card(card, path, spec, certificate)
+    parameters = sum(p.numel() for p in order.trained.network.parameters())
+    return Exported(path, path.stat().st_size, parameters, spec, step.rungs, card)
+
+
+def _climb(
+    order: Order, spec: ModelSpec, witness: Witness, delivery: Delivery
+) -> tuple[_Drafts, Ladder]:
+    drafts = _Drafts()
+    model = to_onnx(Deployable(order.trained).eval(), spec.input)
+    base = _draft(delivery, drafts, spec, "fp32", model)
+    ladder = Ladder(witness, base, max_drop=order.max_drop)
+    drafts.steps["fp32"] = first = ladder.first()
+    if first.refusal:
+        raise ExportError(
+            f"the exported file is not the checkpoint: {first.refusal}. "
+            "Nothing was written; report it with the checkpoint"
+        )
+    for precision in order.reduced:
+        if reason := ladder.why_not(precision):
+            drafts.steps[precision] = Step(precision, (), reason)
+            continue
+        try:
+            reduced = _reduce(order, spec, model, precision)
+        except ExportError as error:
+            drafts.steps[precision] = Step(precision, (), str(error))
+            continue
+        path = _draft(delivery, drafts, spec, precision, reduced)
+        drafts.steps[precision] = ladder.climb(precision, path)
+    return drafts, ladder
+
+
+def _reduce(
+    order: Order, spec: ModelSpec, model: onnx.ModelProto, precision: Precision
+) -> onnx.ModelProto:
+    if precision != "int8":
+        return to_half(model, "fp16" if precision == "fp16" else "bf16")
+    files = order.calibration()
+    pixels_nhwc = load_all(files.paths, spec.input)
+    labels_n = np.asarray(files.labels)
+    return best_int8(model, spec, pixels_nhwc, labels_n, max_drop=order.max_drop).model
+
+
+def _draft(
+    delivery: Delivery,
+    drafts: _Drafts,
+    spec: ModelSpec,
+    precision: Precision,
+    model: onnx.ModelProto,
+) -> Path:
+    drafts.models[precision] = model
+    own = replace(spec, precision=precision)
+    return delivery.write(precision, model, {SPEC_KEY: own.to_json()})
+
+
+def _choose(
+    order: Order, drafts: _Drafts, ladder: Ladder
+) -> tuple[list[Precision], dict[str, str]]:
+    """Return what to write, and why of what was asked for something is not."""
+    steps = drafts.steps
+    wanted: dict[Precision, None] = {}
+    refused: dict[str, str] = {}
+    for choice in order.precisions:
+        if choice == "auto":
+            picked = pick(list(steps.values()), ladder.devices)
+            for device, precision in picked.items():
+                wanted[precision] = None
+                _mark(drafts, precision, f"auto: the fastest admitted on {device.upper()}")
+        elif steps[choice].refusal:
+            refused[choice] = steps[choice].refusal
+        else:
+            wanted[choice] = None
+    if not wanted:
+        reasons = "; ".join(f"{precision}: {reason}" for precision, reason in refused.items())
+        raise ExportError(f"nothing was written. {reasons}. Export fp32, or --precision auto")
+    return list(wanted), refused
+
+
+def _mark(drafts: _Drafts, precision: Precision, note: str) -> None:
+    step = drafts.steps[precision]
+    rungs = tuple(replace(rung, verdict=f"{rung.verdict}; {note}") for rung in step.rungs)
+    drafts.steps[precision] = replace(step, rungs=rungs)
+
+
+def _names(order: Order, chosen: Sequence[Precision]) -> dict[Precision, Path]:
+    """Give a single file the output's name; where several were asked for, with the precision."""
+    output = order.output
+    if len(chosen) == 1 and len({*order.precisions}) == 1:
+        return {chosen[0]: output}
+    return {p: output.with_name(f"{output.stem}.{p}{output.suffix}") for p in chosen}
+
+
+def _finish(
+    delivery: Delivery, spec: ModelSpec, drafts: _Drafts, precision: Precision, certificate: str
+) -> ModelSpec:
+    """Write a draft anew with all that it carries, and see that it opens."""
+    rung = drafts.steps[precision].rungs[0]
+    measured = {"val_accuracy": rung.accuracy, "val_count": rung.count}
+    spec = replace(spec, precision=precision, metrics={**spec.metrics, **measured})
+    model = drafts.models[precision]
+    path = delivery.write(precision, model, {SPEC_KEY: spec.to_json()})
+    pictures = golden.pictures()
+    predictions = Classifier(path, device="cpu").predict_images(pictures.values())
+    answers = [prediction.probabilities_k for prediction in predictions]
+    metadata = {
+        SPEC_KEY: spec.to_json(),
+        golden.GOLDEN_KEY: golden.to_json(pictures, answers, golden.TOLERANCE[precision]),
+        CERTIFICATE_KEY: certificate,
+        "names": str(dict(enumerate(spec.label_names))),  # as Ultralytics writes and reads it
+    }
+    Classifier(delivery.write(precision, model, metadata), device="cpu")
+    return spec
+
+
+def _versions() -> dict[str, str]:
+    packages = ("gclf-export", "onnx", "onnxscript")
+    return {package: version(package) for package in packages}
