@@ -121,13 +121,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def node_modules(request: pytest.FixtureRequest) -> Path:
+def node_modules(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a node_modules with onnxruntime-web and sharp, installed once into pytest's cache."""
     if not shutil.which("node") or not shutil.which("npm"):
         pytest.skip("needs node and npm on the path")
     package = json.loads((WEB / "package.json").read_text(encoding="utf-8"))
     wanted = json.dumps({"dependencies": {**package["dependencies"], "sharp": ">=0.34 <0.36"}})
-    folder: Path = request.config.cache.mkdir("gclf-node")  # pyright: ignore[reportOptionalMemberAccess]
+    cache = request.config.cache  # None with -p no:cacheprovider
+    folder = cache.mkdir("gclf-node") if cache else tmp_path_factory.mktemp("gclf-node")
     installed = folder / "installed.json"
     if not installed.is_file() or installed.read_text(encoding="utf-8") != wanted:
         (folder / "package.json").write_text(wanted, encoding="utf-8")
