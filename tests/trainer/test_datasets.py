@@ -58,6 +58,7 @@ def test_a_table_names_files_relative_to_itself_and_their_split(tmp_path: Path):
         tmp_path,
         "\ufeffsplit,path,label\ntrain,a/1.jpg,dog\n,a/2.jpg,cat\nVal,v.jpg,dog\ntest,/t.jpg,cat\n",
     )
+    (tmp_path / "v.jpg").touch()
     folders = read(path)
 
     assert folders.label_names == ("cat", "dog")
@@ -69,6 +70,7 @@ def test_a_table_names_files_relative_to_itself_and_their_split(tmp_path: Path):
 
 def test_a_table_without_splits_holds_out_the_same_share_of_each_class(tmp_path: Path):
     rows = [f"{name}{number}.png,{name}" for name in "xy" for number in range(10)]
+    (tmp_path / "x0.png").touch()
     folders = read(table(tmp_path, "path,label\n" + "\n".join(rows)))
 
     assert counts(folders) == [16, 4, 0]
@@ -84,11 +86,51 @@ def test_a_table_without_splits_holds_out_the_same_share_of_each_class(tmp_path:
         ("path,label,split\n1.jpg,a,dev\n", "line 2 has the split 'dev'. Write train, val or test"),
         ("path,label,split\n1.jpg,a,\n2.jpg,b,val\n", "classes without a training picture: b"),
         ("path,label\n1.jpg,a\n2.jpg,a\n", "holds 1 classes, a classifier needs at least 2"),
+        ("path,label\n", "has no rows. Add one of path,label"),
+        ("path,label,Path\n1.jpg,a,2.jpg\n", "has the column path twice"),
+        ('path,label,note\n1.jpg,a,"6\n2.jpg,b,"\n', "from line 2 on .* stray quote there"),
+        ('path,label,note\n1.jpg,a,\n2.jpg,b,"' + "x" * 200_000, "from line 3 on .field larger"),
+        ("path,label\n1.jpg,a\0b\n", "line 2 is no UTF-8 text"),
     ],
 )
 def test_a_table_that_makes_no_sense_says_where(tmp_path: Path, text: str, message: str):
+    (tmp_path / "1.jpg").touch()
     with pytest.raises(DatasetError, match=message):
         read(table(tmp_path, text))
+
+
+@pytest.mark.parametrize("header", ["path,label,Split", "Path,Label, split", " PATH,label,SPLIT "])
+def test_the_columns_of_a_table_are_told_in_any_case(tmp_path: Path, header: str):
+    rows = "1.jpg,a,train\n2.jpg,b,train\n3.jpg,a,val\n4.jpg,b,test\n"
+    (tmp_path / "1.jpg").touch()
+
+    assert counts(read(table(tmp_path, f"{header}\n{rows}"))) == [2, 1, 1]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("row", ["1.jpg,Bär", "Bär.jpg,a"], ids=["label", "path"])
+def test_a_table_in_another_encoding_says_so(tmp_path: Path, encoding: str, row: str):
+    path = tmp_path / "pictures.csv"
+    path.write_text(f"path,label\n{row}\n", encoding=encoding)
+
+    with pytest.raises(DatasetError, match=r"is no UTF-8 text\. Save the table as UTF-8"):
+        read(path)
+
+
+def test_a_file_whose_name_is_no_utf8_is_still_found_by_a_table(tmp_path: Path):
+    for number in range(4):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/B\xe4r%d.jpg" % number)).touch()
+    rows = b"".join(b"B\xe4r%d.jpg,%s\n" % (number, b"ab"[number % 2 :][:1]) for number in range(4))
+    (tmp_path / "pictures.csv").write_bytes(b"path,label\n" + rows)
+
+    assert counts(read(tmp_path / "pictures.csv", val_split=0.5)) == [2, 2, 0]
+
+
+def test_a_table_relative_to_another_folder_says_so(tmp_path: Path):
+    path = table(tmp_path, "path,label\npictures/1.jpg,a\n")
+
+    with pytest.raises(DatasetError, match=r"names no file .*pictures/1\.jpg\. Write paths rel"):
+        read(path)
 
 
 def test_an_absent_table_says_so(tmp_path: Path):
@@ -123,8 +165,11 @@ def test_a_folder_of_idx_files_is_trained_on_pixel_by_pixel(tmp_path: Path, zipp
         ("train-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01\0", "30 pictures, .* 1 labels"),
         ("train-labels-idx1-ubyte", None, "no train-labels-idx1-ubyte in"),
         ("t10k-labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x01\x63", "tests classes"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03\0\0\0\x1e" + bytes(8), "pictures of 0×0 pixels"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03" + bytes(12), "holds no pictures"),
+        ("train-images-idx3-ubyte", None, "no train-images-idx3-ubyte in .* Copy it there"),
     ],
-    ids=["cut", "floats", "too few", "no labels", "unknown class"],
+    ids=["cut", "floats", "too few", "no labels", "unknown class", "flat", "none", "no train"],
 )
 def test_damaged_idx_files_are_named(
     tmp_path: Path, name: str, content: bytes | None, message: str
@@ -271,6 +316,8 @@ def test_files_that_torchvision_keeps_are_taken_as_they_are(tmp_path: Path):
     [
         (FASHION, "cannot be opened in .* Name its folder with --data-dir, or .* --download"),
         ("torchvision:Nothing", "torchvision has no dataset 'Nothing'. Try"),
+        ("torchvision:EMNIST", "comes in editions. Name one, as in torchvision:EMNIST/letters"),
+        ("torchvision:CocoDetection", "no dataset for classification by its name: .* annFile"),
         ("torchvision:FakeData", "torchvision has no dataset 'FakeData'. Try"),
     ],
 )
@@ -299,9 +346,13 @@ def test_classes_get_the_names_of_a_json_object(pictures: Path, tmp_path: Path):
     [
         ("{", "cannot be read as JSON"),
         ("[]", "is no JSON object"),
-        ('{"blue": "sky", "red": ""}', "names no class green, red. Add an entry of text"),
+        ('{"blue": "sky", "red": ""}', "names no class green, red. Add an entry of printable text"),
         ('{"blue": "x", "red": "x", "green": "y"}', "several classes the name x"),
+        ('{"blue": " ", "red": "a\\nb", "green": "\\ud800"}', "names no class blue, green, red"),
+        ('{"blue": "x", "red": "y", "green": "z", "red": "r"}', "the key 'red' is there twice"),
+        ("[" * 100_000, "cannot be read as JSON"),
     ],
+    ids=range(7),
 )
 def test_class_names_that_do_not_fit_say_so(
     pictures: Path, tmp_path: Path, text: str, message: str

@@ -88,6 +88,49 @@ def test_an_absent_folder_says_so(tmp_path: Path):
         read_folders(tmp_path / "absent", val_split=0.05, seed=0)
 
 
+def test_splits_are_told_in_any_case(tmp_path: Path):
+    tree(tmp_path, *many("Train/cat", 3), *many("Train/dog", 3), *many("VAL/dog", 2))
+    tree(tmp_path, *many("Test/cat", 1), "notes/readme.txt")
+
+    folders = read_folders(tmp_path, val_split=0.5, seed=0)
+
+    assert folders.label_names == ("cat", "dog")
+    assert [len(f.paths) for f in (folders.train, folders.val, folders.test)] == [6, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["val/cat/1.jpg", "test/cat/1.jpg"], "holds test, val, and no train/"),
+        (["train/1.jpg", "Val/1.jpg"], "holds Val, train, and no train/ with a folder per class"),
+        (["cat/1.jpg", "dog/1.jpg", "val/cat/1.jpg"], "holds val, and no train/"),
+        (["train/cat/1.jpg", "train/dog/1.jpg", "dev/cat/1.jpg"], "pictures in dev, which are in"),
+        (["train/cat/1.jpg", "train/dog/1.jpg", "val/1.jpg"], "pictures in val, which are in none"),
+        (["bus/1.jpg", "car/1.jpg", "train/ice/1.jpg"], "pictures in bus, car, .*: rename or move"),
+        (
+            ["train/cat/1.jpg", "val/cat/1.jpg", "valid/cat/1.jpg"],
+            "a split under two names: train, val, valid. Keep or merge one",
+        ),
+    ],
+    ids=["no train", "loose", "val beside classes", "dev", "loose val", "a class train", "twice"],
+)
+def test_no_folder_of_pictures_is_dropped_or_learnt_as_a_class_for_its_name(
+    tmp_path: Path, files: list[str], message: str
+):
+    tree(tmp_path, *files)
+
+    with pytest.raises(DatasetError, match=message):
+        read_folders(tmp_path, val_split=0.5, seed=0)
+
+
+@pytest.mark.parametrize("name", ["table.tsv", "model.pt"])
+def test_a_file_that_is_no_table_says_so(tmp_path: Path, name: str):
+    tree(tmp_path, name)
+
+    with pytest.raises(DatasetError, match=r"neither a folder nor a \.csv\. Name a folder"):
+        read_folders(tmp_path / name, val_split=0.05, seed=0)
+
+
 def test_a_class_may_be_called_train(tmp_path: Path):
     tree(tmp_path, *many("plane", 4), *many("train", 4))
 

@@ -100,14 +100,32 @@ def test_a_class_without_a_readable_picture_is_an_error(pictures: Path):
     for path in (pictures / "green").iterdir():
         path.write_bytes(b"damaged")
 
-    with pytest.raises(DatasetError, match=r"no training picture of these classes .* green"):
+    with pytest.raises(
+        DatasetError, match=r"classes can be read: green\. One is .*/green/\d+\.png: not an image"
+    ):
         loaded(pictures)
+
+
+def test_a_validation_split_that_cannot_be_read_names_a_file_and_its_reason(
+    pictures: Path, tmp_path: Path
+):
+    (tmp_path / "data").mkdir()
+    pictures.rename(tmp_path / "data" / "train")
+    (tmp_path / "data" / "val" / "red").mkdir(parents=True)
+    (tmp_path / "data" / "val" / "red" / "1.png").write_bytes(b"damaged")
+
+    with pytest.raises(DatasetError, match=r"no validation picture .*/red/1\.png: not an image"):
+        loaded(tmp_path / "data")
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(pictures: Path, tmp_path: Path):
     (tmp_path / "file").touch()
 
-    assert len(loaded(pictures, tmp_path / "file" / "cache").train.paths) == 96
+    dataset = loaded(pictures, tmp_path / "file" / "cache")
+
+    assert len(dataset.train.paths) == 96
+    assert dataset.uncached.startswith(f"{tmp_path / 'file' / 'cache'} cannot be written (")
+    assert not loaded(pictures, tmp_path / "cache").uncached
 
 
 def test_pixels_are_mapped_from_the_cache_and_held_without_one(pictures: Path, tmp_path: Path):

@@ -1,6 +1,7 @@
 """What is refused before a training starts, and what is then told of one that was not."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from gclf_runtime import InputSpec
-from gclf_trainer import DatasetError, Recipe, Trained, checkpoint, train
+from gclf_trainer import DatasetError, Recipe, RunError, Trained, checkpoint, train
 from gclf_trainer.cli import app
 
 SMALL = InputSpec(height=16, width=16)
@@ -37,13 +38,54 @@ def leaked(pictures: Path, tmp_path: Path) -> Path:
 
 def test_what_the_audit_refuses_is_not_trained_on_unless_asked(leaked: Path, tmp_path: Path):
     run = tmp_path / "run"
-    with pytest.raises(DatasetError, match=r"the audit refuses .*--ignore-audit"):
+    with pytest.raises(
+        DatasetError, match=r"the audit refuses .* same command and --audit, .*--ignore-audit"
+    ):
         small(leaked, run)
     is_left = run.exists()
     small(leaked, run, ignore_audit=True)
 
     assert not is_left
     assert "refusal" in (run / "audit.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("output", ["run", "red/deep/run", "."])
+def test_a_run_among_the_pictures_is_refused_before_anything_is_written(
+    pictures: Path, output: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(pictures)
+
+    with pytest.raises(RunError, match=r"lies inside DATA, .* Name a folder elsewhere"):
+        small(Path(), Path(output))
+    assert sorted(path.name for path in pictures.iterdir()) == ["blue", "green", "red"]
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run gclf-train in a folder."""
+    program = Path(sys.executable).with_name("gclf-train")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, cwd=folder)
+
+
+def test_an_empty_output_is_not_the_current_folder(pictures: Path, tmp_path: Path):
+    (tmp_path / "here").mkdir()
+    result = command(tmp_path / "here", str(pictures), "--output", "")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: --output is empty, or the current folder. Name a")
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_an_unusable_cache_is_said_once_and_the_next_command_is_quoted(
+    pictures: Path, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    run, cache = tmp_path / "flo w's", tmp_path / "file" / "cache"
+    options = "--size 16 --network cnn --epochs 1 --batch-size 16 --device cpu --precision fp32"
+    places = ("--output", str(run), "--cache", str(cache))
+    result = command(tmp_path, str(pictures), *places, *options.split())
+
+    assert result.stdout.count(f"pixels are not kept: {cache} cannot be written (Not a dir") == 1
+    assert shlex.split(result.stdout.splitlines()[-1])[-1] == str(run / "model.pt")
 
 
 def test_the_audit_alone_exits_by_what_it_finds(leaked: Path, tmp_path: Path):
@@ -131,8 +173,7 @@ def test_the_command_in_the_report_names_the_precision_that_was_chosen(
 
 def test_a_file_that_is_not_of_the_run_is_named(tmp_path: Path):
     """The system itself refuses a name of 300 characters."""
-    command = [Path(sys.executable).with_name("gclf-train"), "d" * 300, "--output", "run"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    result = command(tmp_path, "d" * 300, "--output", "run")
 
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1

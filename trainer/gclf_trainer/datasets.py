@@ -7,17 +7,25 @@ none are written once, losslessly, as PNG.
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from gclf_trainer.errors import DatasetError
-from gclf_trainer.folders import SPLITS, Folders, LabelledFiles, list_folders, with_validation
+from gclf_trainer.folders import (
+    SPLIT_OF,
+    SPLITS,
+    Folders,
+    LabelledFiles,
+    list_folders,
+    with_validation,
+)
 from gclf_trainer.idx import is_idx_folder, read_idx_folder
 
 PREFIX = "torchvision:"
-_SPLIT_OF = {"": "train"} | {name: split for split, names in SPLITS.items() for name in names}
+_COLUMNS = ("path", "label", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,15 +99,10 @@ def read_table(path: Path) -> Folders:
     """
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, csv.Error) as error:
+            found = [_row(path, number, row) for number, row in _rows(path, file)]
+    except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error}). Name a CSV file") from error
-    if not {"path", "label"} <= set(columns):
-        got = ", ".join(columns) or "nothing"
-        raise DatasetError(f"{path} has the columns {got}. It needs path,label or path,label,split")
-    found = [_row(path, number, row) for number, row in rows]
+    _refuse_absent(path, [file for file, _, _ in found])
     names = tuple(sorted({label for _, label, split in found if split == "train"}))
     unknown = sorted({label for _, label, _ in found} - set(names))
     if unknown:
@@ -115,15 +118,71 @@ def read_table(path: Path) -> Folders:
     return Folders(names, *splits)
 
 
+def _rows(table: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read the rows, each with the number of its line."""
+    reader = csv.reader(file)
+    number = 1
+    try:
+        columns = _columns(table, next(reader, []))
+        number = reader.line_num + 1
+        for cells in reader:
+            if any("\n" in cell or "\r" in cell for cell in cells):
+                raise csv.Error("a cell goes over several lines")
+            if cells:
+                yield number, dict(zip(columns, cells, strict=False))
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise DatasetError(
+            f"{table} makes no sense from line {number} on ({error}). Look for a stray quote there"
+        ) from error
+
+
+def _columns(table: Path, header: Sequence[str]) -> list[str]:
+    columns = [name.strip().lower() for name in header]
+    got = ", ".join(columns)
+    if not _is_text(got):
+        raise _not_utf8(table)
+    if not {"path", "label"} <= set(columns):
+        raise DatasetError(
+            f"{table} has the columns {got or 'nothing'}. It needs path,label or path,label,split"
+        )
+    if twice := [name for name in _COLUMNS if columns.count(name) > 1]:
+        raise DatasetError(f"{table} has the column {twice[0]} twice. Remove or rename one")
+    return columns
+
+
 def _row(table: Path, number: int, row: dict[str, str]) -> tuple[Path, str, str]:
-    file, label, split = ((row.get(key) or "").strip() for key in ("path", "label", "split"))
-    if not file or not label:
+    name, label, split = (row.get(key, "").strip() for key in _COLUMNS)
+    file = table.parent / name
+    if not name or not label:
         raise DatasetError(f"{table} line {number} lacks a path or a label. Fill it or remove it")
-    if split.lower() not in _SPLIT_OF:
+    # A file's name need not be UTF-8, on the disk and here alike.
+    if not _is_text(label) or not (_is_text(name) or file.exists()):
+        raise _not_utf8(table, f" line {number}")
+    if split and split.lower() not in SPLIT_OF:
         raise DatasetError(
             f"{table} line {number} has the split {split!r}. Write train, val or test"
         )
-    return table.parent / file, label, _SPLIT_OF[split.lower()]
+    return file, label, SPLIT_OF[split.lower() or "train"]
+
+
+def _is_text(name: str) -> bool:
+    """Say whether a name is free of control characters, line ends and what is not Unicode."""
+    return not any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in name)
+
+
+def _not_utf8(table: Path, where: str = "") -> DatasetError:
+    return DatasetError(f"{table}{where} is no UTF-8 text. Save the table as UTF-8")
+
+
+def _refuse_absent(table: Path, files: Sequence[Path]) -> None:
+    if not files:
+        raise DatasetError(f"{table} has no rows. Add one of path,label for each picture")
+    if not any(file.exists() for file in files):
+        raise DatasetError(
+            f"{table} names no file that is there: the first is {files[0]}. "
+            f"Write paths relative to {table.parent}, or whole ones"
+        )
 
 
 def _listed(pairs: Iterable[tuple[Path, int]]) -> LabelledFiles:
@@ -134,8 +193,9 @@ def _listed(pairs: Iterable[tuple[Path, int]]) -> LabelledFiles:
 def _renamed(folders: Folders, mapping: Path) -> Folders:
     """Give classes the names of a JSON object; entries for other classes are ignored."""
     try:
-        record: object = json.loads(mapping.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        text = mapping.read_text(encoding="utf-8-sig")
+        record: object = json.loads(text, object_pairs_hook=_without_doubles)
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{mapping} cannot be read as JSON ({error}). Mend it") from error
     if not isinstance(record, dict):
         raise DatasetError(f'{mapping} is no JSON object. Write {{"class": "name", ...}}')
@@ -143,7 +203,7 @@ def _renamed(folders: Folders, mapping: Path) -> Folders:
     absent = [name for name in folders.label_names if not _is_name(entries.get(name))]
     if absent:
         raise DatasetError(
-            f"{mapping} names no class {', '.join(absent[:5])}. Add an entry of text"
+            f"{mapping} names no class {', '.join(absent[:5])}. Add an entry of printable text"
         )
     names = tuple(str(entries[name]) for name in folders.label_names)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -152,5 +212,14 @@ def _renamed(folders: Folders, mapping: Path) -> Folders:
     return replace(folders, label_names=names)
 
 
+def _without_doubles(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return record
+
+
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
+    return isinstance(value, str) and bool(value.strip()) and _is_text(value)

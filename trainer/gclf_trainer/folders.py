@@ -19,6 +19,8 @@ SPLITS = {
 }
 """The names that a split may go by."""
 
+SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+
 
 @dataclass(frozen=True)
 class LabelledFiles:
@@ -55,21 +57,23 @@ def read_folders(root: Path, *, val_split: float, seed: int) -> Folders:
 
 def list_folders(root: Path) -> Folders:
     """List a folder of labelled pictures as it is: `val` is empty where there is no `val/`."""
+    if root.exists() and not root.is_dir():
+        raise DatasetError(
+            f"{root} is neither a folder nor a .csv. Name a folder that holds a folder per class, "
+            "or a .csv with the columns path,label"
+        )
     if not root.is_dir():
         raise DatasetError(f"no folder at {root}. Name one that holds a folder per class")
-    train_folder = _first(root, SPLITS["train"])
-    if train_folder is None:
-        classes = _class_folders(root)
-        train = _list(classes, tuple(classes))
-        label_names, val, test = tuple(classes), LabelledFiles((), ()), LabelledFiles((), ())
-    else:
-        classes = _class_folders(train_folder)
-        label_names = tuple(classes)
-        train = _list(classes, label_names)
-        val, test = (
-            _other_split(_first(root, SPLITS[split]), label_names) for split in ("val", "test")
-        )
-    return Folders(label_names, train, val, test)
+    folders = _class_folders(root)
+    splits = _split_folders(root, folders)
+    if not splits:
+        names = tuple(folders)
+        none = LabelledFiles((), ())
+        return Folders(names, _list(folders, names), none, none)
+    classes = _class_folders(splits["train"])
+    label_names = tuple(classes)
+    val, test = (_other_split(splits.get(split), label_names) for split in ("val", "test"))
+    return Folders(label_names, _list(classes, label_names), val, test)
 
 
 def with_validation(root: Path, folders: Folders, *, val_split: float, seed: int) -> Folders:
@@ -91,10 +95,35 @@ def with_validation(root: Path, folders: Folders, *, val_split: float, seed: int
     return replace(folders, train=train, val=val)
 
 
-def _first(root: Path, names: tuple[str, ...]) -> Path | None:
-    """Find the folder of a split: one of these names that holds folders, as a class does not."""
-    found = (root / name for name in names if (root / name).is_dir())
-    return next((folder for folder in found if any(_subfolders(folder))), None)
+def _split_folders(root: Path, folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Find the folder of each split; none at all where these are the folders of classes.
+
+    A split is told by its name, in any case, and by the class folders that it holds.
+    """
+    named = {name: SPLIT_OF[name.lower()] for name in folders if name.lower() in SPLIT_OF}
+    holding = {name: split for name, split in named.items() if any(_subfolders(folders[name]))}
+    if "train" not in holding.values():
+        if holding or (folders and len(named) == len(folders)):
+            raise DatasetError(
+                f"{root} holds {', '.join(holding or named)}, and no train/ with a folder per "
+                "class. Put the folders of the training pictures into train/"
+            )
+        return {}
+    ignored = [name for name in folders if name not in holding and _holds_picture(folders[name])]
+    if ignored:
+        raise DatasetError(
+            f"{root} holds splits, and pictures in {', '.join(ignored[:5])}, which are in none. A "
+            "split is a folder train, val or test with a folder per class: rename or move the rest"
+        )
+    if len(set(holding.values())) < len(holding):
+        raise DatasetError(
+            f"{root} holds a split under two names: {', '.join(holding)}. Keep or merge one"
+        )
+    return {split: folders[name] for name, split in holding.items()}
+
+
+def _holds_picture(folder: Path) -> bool:
+    return next(find_images(folder), None) is not None
 
 
 def _subfolders(folder: Path) -> Iterator[Path]:

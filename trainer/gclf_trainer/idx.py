@@ -18,8 +18,8 @@ _LABELS = "{}-labels-idx1-ubyte"
 
 
 def is_idx_folder(folder: Path) -> bool:
-    """Say whether a folder holds training pictures as an IDX file."""
-    return _file(folder, _PICTURES.format("train")) is not None
+    """Say whether a folder holds pictures to train or to test as an IDX file."""
+    return any(_file(folder, _PICTURES.format(split)) for split in ("train", "t10k"))
 
 
 def read_idx_folder(
@@ -55,15 +55,22 @@ def read_idx_folder(
 def _read(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     pictures, labels = (_file(folder, name.format(split)) for name in (_PICTURES, _LABELS))
     if pictures is None:
+        if split == "train":
+            raise DatasetError(f"no {_PICTURES.format(split)} in {folder}. Copy it there")
         return np.zeros((0, 1, 1), np.uint8), np.zeros(0, np.uint8)
     if labels is None:
         raise DatasetError(f"no {_LABELS.format(split)} in {folder}. Copy it there")
     pictures_nhw, labels_n = _array(pictures, 3), _array(labels, 1)
+    if split == "train" and not len(pictures_nhw):
+        raise DatasetError(f"{pictures} holds no pictures. Copy it again")
     if len(pictures_nhw) != len(labels_n):
         raise DatasetError(
             f"{pictures} holds {len(pictures_nhw)} pictures, {labels} {len(labels_n)} labels. "
             "Copy both again"
         )
+    if 0 in pictures_nhw.shape[1:]:
+        size = "×".join(map(str, pictures_nhw.shape[1:]))
+        raise DatasetError(f"{pictures} holds pictures of {size} pixels. Copy it again")
     return pictures_nhw, labels_n
 
 

@@ -57,6 +57,7 @@ class Dataset:
         unreadable: Files left out, with the reason.
         sha256: Digest of the training pictures' content and class names.
         split_sha256: The same of each split: train, val and test.
+        uncached: Why the pixels could not be kept on disk; empty where they were, or need not be.
     """
 
     label_names: tuple[str, ...]
@@ -66,6 +67,7 @@ class Dataset:
     unreadable: tuple[tuple[Path, str], ...]
     sha256: str
     split_sha256: Mapping[str, str] = field(default_factory=dict[str, str])
+    uncached: str = ""
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -104,7 +106,7 @@ def load_dataset(
     lists = (folders.train, folders.val, folders.test)
     paths = tuple(path for files in lists for path in files.paths)
     digests = _digests(paths)
-    pixels_nhwc, reasons = _decoded(paths, digests, spec, cache, held_share, on_progress)
+    pixels_nhwc, reasons, uncached = _decoded(paths, digests, spec, cache, held_share, on_progress)
     splits: list[Split] = []
     contents: list[str] = []
     file, picture = 0, 0
@@ -113,13 +115,15 @@ def load_dataset(
         contents.append(_digest(folders, files, digests[file : file + len(mine)]))
         splits.append(_split(files, mine, pixels_nhwc[picture:]))
         file, picture = file + len(mine), picture + len(splits[-1].paths)
-    _refuse_unlearnable(folders, splits)
+    unreadable = tuple((p, r) for p, r in zip(paths, reasons, strict=True) if r)
+    _refuse_unlearnable(folders, splits, dict(unreadable))
     return Dataset(
         folders.label_names,
         *splits,
-        unreadable=tuple((p, r) for p, r in zip(paths, reasons, strict=True) if r),
+        unreadable=unreadable,
         sha256=contents[0],
         split_sha256=dict(zip(("train", "val", "test"), contents, strict=True)),
+        uncached=uncached,
     )
 
 
@@ -150,27 +154,31 @@ def _decoded(
     cache: Path | None,
     held_share: float,
     on_progress: Callable[[int, int], None],
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the pixels of the files that can be read, and each file's reason if it cannot ("")."""
+) -> tuple[NDArray[np.uint8], list[str], str]:
+    """Return the pixels of the files that can be read, and each file's reason if it cannot ("").
+
+    The last is why they could not be kept in the cache, if there is to be one.
+    """
     parts = partial(_parts, paths, spec, on_progress)
     shape = (len(paths), spec.height, spec.width, 3)
     if cache is None:
-        return _in_memory(shape, parts())
+        return *_in_memory(shape, parts()), ""
     content = repr((_CACHE_VERSION, PIL.__version__, spec, tuple(digests)))
     kept = cache / f"pixels-{hashlib.sha256(content.encode()).hexdigest()[:32]}.raw"
     with contextlib.suppress(OSError, ValueError):  # absent or damaged: decoded, and replaced
-        return open_kept(kept, len(paths))
+        return *open_kept(kept, len(paths)), ""
     try:
         keep(kept, shape, parts())
-        return open_kept(kept, len(paths))
+        return *open_kept(kept, len(paths)), ""
     except OSError as error:
+        reason = f"{error.strerror or error}"
         if math.prod(shape) > held_share * free_bytes(torch.device("cpu")):
             raise DatasetError(
                 f"{math.prod(shape) / 1e9:.1f} GB of decoded pixels cannot be kept in {cache} "
-                f"({error.strerror or error}) and are too much for memory. Free space there, or "
+                f"({reason}) and are too much for memory. Free space there, or "
                 "name another folder: --cache FOLDER"
             ) from error
-    return _in_memory(shape, parts())
+    return *_in_memory(shape, parts()), f"{cache} cannot be written ({reason})"
 
 
 def _parts(
@@ -214,15 +222,24 @@ def _split(files: LabelledFiles, reasons: Sequence[str], pixels_nhwc: NDArray[np
     return Split(tuple(files.paths[i] for i in good), pixels_nhwc[: len(good)], labels_n)
 
 
-def _refuse_unlearnable(folders: Folders, splits: list[Split]) -> None:
+def _refuse_unlearnable(
+    folders: Folders, splits: Sequence[Split], reasons: Mapping[Path, str]
+) -> None:
     counts = np.bincount(splits[0].labels_n, minlength=len(folders.label_names))
     bad = [name for name, count in zip(folders.label_names, counts, strict=True) if not count]
     if bad:
+        label = folders.label_names.index(bad[0])
+        files = zip(folders.train.paths, folders.train.labels, strict=True)
+        example = next(path for path, its_label in files if its_label == label)
         raise DatasetError(
             f"no training picture of these classes can be read: {', '.join(bad)}. "
-            "Look at the files with: gclf-infer --batch FOLDER"
+            f"{_example(example, reasons)}"
         )
     if not splits[1].paths:
         raise DatasetError(
-            "no validation picture can be read. Look at the files with: gclf-infer --batch FOLDER"
+            f"no validation picture can be read. {_example(folders.val.paths[0], reasons)}"
         )
+
+
+def _example(path: Path, reasons: Mapping[Path, str]) -> str:
+    return f"One is {path}: {reasons[path]}. Look at all with: gclf-infer --batch FOLDER"

@@ -43,6 +43,7 @@ def read_published(
     builder: Any = getattr(datasets, short, None)
     if short not in datasets.__all__ or "root" not in inspect.signature(builder).parameters:
         raise DatasetError(f"torchvision has no dataset {short!r}. Try {PREFIX}FashionMNIST")
+    _refuse_incomplete(name, builder, edition)
     splits: dict[str, LabelledFiles] = {}
     classes: Sequence[str] = ()
     for split, options in _splits(builder, edition).items():
@@ -64,6 +65,22 @@ def read_published(
         for files in listed
     )
     return Folders(tuple(names[label] for label in held), *renumbered)
+
+
+def _refuse_incomplete(name: str, builder: Any, edition: str) -> None:
+    """Refuse a dataset that a name alone does not open."""
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(builder).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    if "split" in needed and not edition:
+        raise DatasetError(
+            f"{name} comes in editions. Name one, as in {PREFIX}EMNIST/letters (or balanced, "
+            "byclass, bymerge, digits, mnist)"
+        )
+    if others := [name for name in needed if name not in {"root", "loader", "split"}]:
+        raise _unfit(name, f"it needs {', '.join(others)}")
 
 
 def _splits(builder: Any, edition: str) -> dict[str, dict[str, Any]]:
@@ -150,5 +167,5 @@ def _item(stem: str, opened: Any, index: int) -> tuple[Path | Image.Image | obje
 
 def _unfit(name: str, reason: str) -> DatasetError:
     return DatasetError(
-        f"{name} is no dataset for classification: {reason}. Try {PREFIX}FashionMNIST"
+        f"{name} is no dataset for classification by its name: {reason}. Try {PREFIX}FashionMNIST"
     )

@@ -1,5 +1,6 @@
 """What the command shows: a line per epoch, a bar, a summary."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -60,6 +61,10 @@ class LiveView(View):
         if len(dataset.unreadable) > _NAMED:
             rest = len(dataset.unreadable) - _NAMED
             self._console.print(f"left out: {rest} more, listed in config.json")
+        if dataset.uncached:
+            self._console.print(
+                f"decoded pixels are not kept: {dataset.uncached}. Name another --cache"
+            )
         weights = sum(p.numel() for p in training.network.parameters())
         self._console.print(
             f"{self._network}, {weights:,} weights, on {training.device}, {training.precision}"
@@ -111,7 +116,7 @@ def summary(trained: Trained) -> str:
         lines.append(f"test accuracy       {_accuracy(trained.test)}")
     report = trained.checkpoint.parent / "report.html"
     lines.append(f"best epoch: {trained.checkpoint}; report: {report}")
-    lines.append(f"next: gclf-export {trained.checkpoint}")
+    lines.append(f"next: gclf-export {shlex.quote(str(trained.checkpoint))}")
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from gclf_trainer.claim import claimed
 from gclf_trainer.datasets import Source, read_source
 from gclf_trainer.device import describe, device_of
 from gclf_trainer.distillation import read_teacher
-from gclf_trainer.errors import DatasetError
+from gclf_trainer.errors import DatasetError, RunError
 from gclf_trainer.evaluation import Normalise
 from gclf_trainer.groups import Attributes, check_cross, group_scores, read_attributes
 from gclf_trainer.job import Job
@@ -107,7 +107,7 @@ def train(
         ValueError: The input is too small for the network, the batch for the network or the
             processes, or layers are to be frozen that have no weights yet.
         RunError: `output` holds a run already, or one begun otherwise, or is being written by
-            another training, or cannot be made.
+            another training, or cannot be made, or lies among the pictures.
         OSError: The run cannot be written; it can be resumed.
         ProviderError: The device is not there.
         TrainingError: The loss is no longer a number.
@@ -115,6 +115,7 @@ def train(
     spec, recipe = spec or InputSpec(), recipe or Recipe()
     seed, asked = recipe.seed, recipe.precision
     _check_frozen(recipe, weights)
+    _check_output(output, None if dataset_name else data)
     with joined() as ranks, contextlib.ExitStack() as held:
         view = view if view and ranks.is_first else View()
         place = ranks.first_then_others(lambda: device_of(device, ranks))
@@ -197,6 +198,17 @@ def _opened(output: Path, held: contextlib.ExitStack, *, resume: bool) -> Run:
     return Run(output, resume=resume)
 
 
+def _check_output(output: Path, data: Path | None) -> None:
+    """Refuse to write among the pictures, and, as an empty --output would, wherever we are."""
+    if data and data.is_dir() and output.resolve().is_relative_to(data.resolve()):
+        raise RunError(
+            f"--output {output} lies inside DATA, {data}, where it would be taken for pictures. "
+            "Name a folder elsewhere"
+        )
+    if output == Path() and not (output / "last.pt").exists():
+        raise RunError("--output is empty, or the current folder. Name a folder: --output RUN")
+
+
 def _check_frozen(recipe: Recipe, weights: str) -> None:
     if (recipe.freeze or recipe.unfreeze_at) and not weights:
         raise ValueError(
@@ -212,7 +224,7 @@ def _audited(dataset: Dataset, data: Path, *, is_ignored: bool) -> Audit:
         refusals = "; ".join(f.line for f in audited.findings if f.severity == "refusal")
         raise DatasetError(
             f"the audit refuses {data}: {refusals}. "
-            f"See gclf-train --audit {data}, or train all the same with --ignore-audit"
+            "See all with the same command and --audit, or train all the same: --ignore-audit"
         )
     return audited
 
