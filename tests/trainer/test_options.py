@@ -41,8 +41,9 @@ def test_all_numbers_were_tried():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 @pytest.mark.parametrize("name", ["rotate", "mixup", "zoom"])
 def test_an_augmentation_of_no_number_is_refused(name: str, value: float):
+    numbers: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"{name} must be a finite number"):
-        Augmentation(**{name: value})
+        Augmentation(**numbers)
 
 
 @pytest.mark.parametrize(
