@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 
 from gclf_trainer import DatasetError
 from gclf_trainer.groups import Attributes, Groups, group_scores, read_attributes
+from gclf_trainer.report.tables import group_tables
 from gclf_trainer.scores import class_scores, wilson
 
 TABLE = """file,age,camera,serial
@@ -55,16 +56,18 @@ def test_classes_have_precision_recall_and_f1():
 
 
 def test_columns_with_few_values_make_groups_in_their_natural_order(tmp_path: Path):
-    paths = [*PICTURES, "/data/val/dog/2.jpg"]
-    groups = group_scores(table(tmp_path), paths, [True, False, True, True])
+    header, *lines = TABLE.splitlines()
+    twins = [f"more/{line}2" for line in lines]  # and serial numbers of their own
+    paths = [f"/data/{line.split(',')[0]}" for line in (*lines, *twins)]
+    attributes = table(tmp_path, "\n".join([header, *lines, *twins]))
+    groups = group_scores(attributes, paths, [True, False, True, True] * 2)
 
     assert {n: [s.name for s in scores] for n, scores in groups.columns.items()} == {
         "age": ["3-9", "10-19", "more than 70"],
         "camera": ["new", "not stated", "old"],
-        "serial": ["a", "b", "c", "d"],
     }
-    assert [(s.right, s.count) for s in groups.columns["age"]] == [(2, 2), (0, 1), (1, 1)]
-    assert (groups.overall.right, groups.overall.count, groups.unlisted) == (3, 4, 0)
+    assert [(s.right, s.count) for s in groups.columns["age"]] == [(4, 4), (0, 2), (2, 2)]
+    assert (groups.overall.right, groups.overall.count, groups.unlisted) == (6, 8, 0)
 
 
 def test_a_column_with_a_value_per_picture_makes_no_groups(tmp_path: Path):
@@ -74,6 +77,13 @@ def test_a_column_with_a_value_per_picture_makes_no_groups(tmp_path: Path):
     groups = group_scores(attributes, [f"{index}.jpg" for index in range(21)], [True] * 21)
 
     assert list(groups.columns) == ["odd"]
+
+
+def test_a_few_names_of_pictures_make_no_groups_and_the_report_says_so(tmp_path: Path):
+    groups = group_scores(table(tmp_path), PICTURES, [True, False, True])
+
+    assert not groups.columns
+    assert "No column has 2 to 20 values" in group_tables(groups, "test")
 
 
 def test_columns_are_crossed_when_asked(tmp_path: Path):

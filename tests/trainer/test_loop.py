@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gclf_runtime import InputSpec
-from gclf_trainer import Augmentation, Recipe
+from gclf_trainer import Augmentation, Recipe, TrainingError
 from gclf_trainer.evaluation import Normalise
 from gclf_trainer.folders import read_folders
 from gclf_trainer.loop import Training
@@ -73,3 +73,11 @@ def test_every_step_is_told_with_its_loss(pictures: Path):
     steps = np.array(losses).reshape(2, 6)[:, :3]  # three steps, then three figures of the epoch
 
     np.testing.assert_allclose(steps.mean(1), np.array(losses).reshape(2, 6)[:, 3], rtol=1e-6)
+
+
+def test_a_last_step_that_diverges_is_told_and_is_no_epoch(pictures: Path):
+    """The one step's own loss is of the weights before it, and so a number."""
+    changes: dict[str, Any] = {"learning_rate": 1e30, "schedule": "constant", "batch_size": 96}
+
+    with pytest.raises(TrainingError, match=r"validation loss became .* lower --learning-rate"):
+        trained(pictures, None, 1.0, **changes)

@@ -14,18 +14,35 @@ OWN = {
     "narrow": "torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 1))",
     "larger": "torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 96 * 96, classes))",
     "text": "'network'",
+    "failing": "{}['absent']",
+    "empty": "torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())",
+    "lost": "Odd(lambda self, answer: self.absent)",
+    "paired": "Odd(lambda self, answer: (answer, answer) if self.training else answer)",
+    "dropping": "torch.nn.Sequential(torch.nn.Dropout(), net(classes, spec))",
 }
+ODD = """
+class Odd(torch.nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.inner, self.answer = net(3, None), answer
+
+    def forward(self, pixels):
+        return self.answer(self, self.inner(pixels))
+
+def nothing():
+    return net(3, None)
+"""
 
 
 @pytest.fixture
 def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the name of a module in the folder we are in; what it adds is forgotten after."""
     functions = [f"def {name}(classes, spec):\n    return {code}\n" for name, code in OWN.items()]
-    (tmp_path / "own_networks.py").write_text("import torch\n" + "\n".join(functions))
+    (tmp_path / "own_networks.py").write_text("import torch\n" + "\n".join(functions) + ODD)
     (tmp_path / "own_broken.py").write_text("raise OSError('two\\nlines')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # so that it is taken out again
-    for name in OWN:
+    for name in (*OWN, "nothing"):
         monkeypatch.delitem(NETWORKS, f"own_networks:{name}", raising=False)
     return "own_networks"
 
@@ -97,6 +114,11 @@ def test_what_is_no_network_says_so(own_code: str, name: str, message: str):
         ("own_networks:narrow", r"answers two pictures by \(2, 1\). Return logits \(2, 3\)"),
         ("own_networks:larger", "cannot take 64×64 pixels .*Try another --size"),
         ("own_networks:text", "returned str. Return a torch.nn.Module"),
+        ("own_networks:failing", r"failed for 3 classes .*KeyError: 'absent'.* Name a function of"),
+        ("own_networks:nothing", "failed for 3 classes .*TypeError.* Name a function of"),
+        ("own_networks:empty", "without weights. Return one that can learn"),
+        ("own_networks:lost", "cannot take 64×64 pixels .AttributeError"),
+        ("own_networks:paired", r"answers two pictures by tuple in training. Return logits \(2, 3"),
     ],
 )
 def test_own_code_that_does_not_classify_says_so(own_code: str, name: str, message: str):
@@ -104,3 +126,15 @@ def test_own_code_that_does_not_classify_says_so(own_code: str, name: str, messa
 
     with pytest.raises(ValueError, match=message):
         build(name, 3, InputSpec())
+
+
+def test_own_code_is_tried_without_a_trace(own_code: str):
+    admit(f"{own_code}:dropping")
+    torch.manual_seed(0)
+    network = build(f"{own_code}:dropping", 3, InputSpec())
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    alone = torch.nn.Linear(3 * 64 * 64, 3)
+
+    assert torch.equal(next(network.parameters()), alone.weight)
+    assert torch.equal(torch.rand(1), after)

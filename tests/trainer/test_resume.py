@@ -358,9 +358,24 @@ def test_a_run_of_other_validation_pictures_is_refused(pictures: Path, tmp_path:
 def test_a_damaged_state_is_refused_in_one_line(pictures: Path, tmp_path: Path, content: bytes):
     (tmp_path / "last.pt").write_bytes(content)
 
-    with pytest.raises(RunError, match=r"is not the state of a training: .* train anew") as caught:
+    with pytest.raises(RunError, match=r"is not the state of a training: .* Train anew:") as caught:
         small(pictures, tmp_path, resume=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_files_are_of_another_is_refused(pictures: Path, tmp_path: Path):
+    small(pictures, tmp_path / "run", epochs=1)
+    run, other = tmp_path / "run", dict[str, Any]()
+    (run / "result.json").unlink()
+    state = torch.load(run / "last.pt", weights_only=True)
+    state["training"]["network"] = other
+    torch.save(state, run / "last.pt")
+    with pytest.raises(RunError, match=r"last.pt is the state of another training .* --output"):
+        small(pictures, run, epochs=1, resume=True)
+    (run / "config.json").write_text('{"recipe": 3}', encoding="utf-8")
+
+    with pytest.raises(RunError, match="was begun otherwise"):
+        small(pictures, run, epochs=1, resume=True, precision="auto")
 
 
 def test_a_model_without_its_state_cannot_go_on(pictures: Path, tmp_path: Path):

@@ -110,7 +110,9 @@ def round_ticks(low: float, high: float) -> list[float]:
     magnitude = 10.0 ** np.floor(np.log10(rough))
     step = float(min((m * magnitude for m in (1, 2, 5, 10)), key=lambda s: abs(s - rough)))
     first, last = int(np.floor(low / step)), int(np.ceil(high / step))
-    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
+    if first == last:  # one value, and it is round: 100 % is the most there is, 0 the least
+        first, last = (first - 1, last) if first > 0 else (first, last + 1)
+    return [round(i * step, 10) for i in range(first, last + 1)]
 
 
 def draw_confusion(path: Path, confusion_kk: NDArray[np.int64], label_names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gclf_runtime import ModelSpec
+from gclf_trainer import torch_file
 from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.errors import CheckpointError
 from gclf_trainer.networks import NETWORKS, PREFIX, admit, build
@@ -53,13 +54,14 @@ def save(path: Path, network_name: str, network: nn.Module, spec: ModelSpec) -> 
     write_whole(path, content.getbuffer())
 
 
-def load(path: Path, *, network: str = "") -> Checkpoint:
+def load(path: Path, *, network: str = "", option: str = "--network") -> Checkpoint:
     """Read a checkpoint; nothing in the file is executed or imported because the file says so.
 
     Args:
         path: The file.
         network: The network that it must be of, as a user typed it: package.module:function is
             imported. Any that is known already when "".
+        option: What lets in a network that is the user's own code, to name it where that lacks.
 
     Raises:
         CheckpointError: No such file, not a checkpoint of gclf-train, damaged, or of another
@@ -68,13 +70,16 @@ def load(path: Path, *, network: str = "") -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}. Train one: gclf-train DATA --output RUN")
     try:
-        record: object = torch.load(path, map_location="cpu", weights_only=True)
+        record = torch_file.read(path)
     except Exception as error:  # zip, pickle and struct errors, a dozen kinds
-        raise _foreign(path, "it cannot be read as tensors and plain data") from error
-    return from_record(path, record, network=network)
+        reason = f"it cannot be read as tensors and plain data ({torch_file.reason_of(error)})"
+        raise _foreign(path, reason) from error
+    return from_record(path, record, network=network, option=option)
 
 
-def from_record(path: Path, record: object, *, network: str = "") -> Checkpoint:
+def from_record(
+    path: Path, record: object, *, network: str = "", option: str = "--network"
+) -> Checkpoint:
     """Make a checkpoint of what was read from a file as data already; otherwise as `load`."""
     if not isinstance(record, dict):
         raise _foreign(path, "it holds no record")
@@ -84,7 +89,7 @@ def from_record(path: Path, record: object, *, network: str = "") -> Checkpoint:
     name, weights = fields.get("network"), fields.get("weights")
     if not isinstance(name, str) or not isinstance(weights, dict):
         raise _foreign(path, "it names no network, or holds no weights")
-    _admit(path, name, network)
+    _admit(path, name, network, option)
     try:
         spec = ModelSpec.from_json(str(fields.get("spec")))
         built = build(name, len(spec.label_names), spec.input)
@@ -100,10 +105,10 @@ def from_record(path: Path, record: object, *, network: str = "") -> Checkpoint:
     return Checkpoint(name, built.eval(), spec, sha256)
 
 
-def _admit(path: Path, name: str, typed: str) -> None:
+def _admit(path: Path, name: str, typed: str, option: str) -> None:
     """Import the user's own network, if it is the one that the user typed."""
     if typed and typed != name:
-        raise CheckpointError(f"{path} is of {name}, not of {typed}. Pass --network {name}")
+        raise CheckpointError(f"{path} is of {name}, not of {typed}. Pass {option} {name}")
     if typed:
         try:
             admit(typed)
@@ -112,7 +117,7 @@ def _admit(path: Path, name: str, typed: str) -> None:
     elif ":" in name and not name.startswith(PREFIX) and name not in NETWORKS:
         raise CheckpointError(
             f"{path} is of {name}, your own code, which no file may have imported. "
-            f"Pass --network {name}"
+            f"Pass {option} {name}"
         )
 
 

@@ -6,6 +6,7 @@ torch takes seconds to import, so it is imported once the arguments are known to
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -106,8 +107,9 @@ def command(
     fit: options.Fit = "stretch",
     weights: options.Weights = "",
     teacher: options.Teacher = None,
-    distill: options.Distill = _DEFAULT.distill,
-    temperature: options.Temperature = _DEFAULT.temperature,
+    teacher_network: options.TeacherNetwork = "",
+    distill: options.Distill = None,
+    temperature: options.Temperature = None,
     freeze: options.Freeze = False,
     unfreeze_at: options.UnfreezeAt = None,
     epochs: options.Epochs = _DEFAULT.epochs,
@@ -146,8 +148,10 @@ def command(
         raise typer.BadParameter("name DATA or --dataset torchvision:NAME, one of the two")
     if dataset and not data_dir:
         raise typer.BadParameter("goes with --data-dir DIR", param_hint="--dataset")
-    if cross and not attributes:
-        raise typer.BadParameter("goes with --attributes FILE", param_hint="--cross")
+    _goes_with("--dataset torchvision:NAME", dataset, {"--data-dir": data_dir})
+    _goes_with("--attributes FILE", attributes, {"--cross": cross or None})
+    taught = {"--teacher-network": teacher_network or None, "--distill": distill}
+    _goes_with("--teacher FILE", teacher, taught | {"--temperature": temperature})
     pairs = [_pair(text) for text in cross or ()]
     place = data or data_dir or Path()
     spec = InputSpec(height=size, width=size, fit=fit)
@@ -159,6 +163,7 @@ def command(
         return
     if output is None:
         raise typer.BadParameter("is needed: the folder to write", param_hint="--output")
+    _check_apart(output, data)
     augmentation = Augmentation(
         pad=pad,
         flip=flip,
@@ -182,8 +187,8 @@ def command(
         weight_decay=weight_decay,
         clip_norm=clip_norm,
         label_smoothing=label_smoothing,
-        distill=distill,
-        temperature=temperature,
+        distill=_DEFAULT.distill if distill is None else distill,
+        temperature=_DEFAULT.temperature if temperature is None else temperature,
         balance=balance,
         ema=ema,
         patience=patience,
@@ -228,6 +233,22 @@ def command(
             view=view,
         )
     typer.echo(summary(trained))
+
+
+def _goes_with(other: str, is_there: object, options: Mapping[str, object]) -> None:
+    """Refuse options that would mean nothing without another one."""
+    for name, value in options.items():
+        if value is not None and not is_there:
+            raise typer.BadParameter(f"goes with {other}", param_hint=name)
+
+
+def _check_apart(output: Path, data: Path | None) -> None:
+    """Refuse a RUN among the folders of the classes."""
+    if data and data.is_dir() and output.resolve().is_relative_to(data.resolve()):
+        raise typer.BadParameter(
+            f"{output} lies inside DATA ({data}), where each folder is a class. Name one elsewhere",
+            param_hint="--output",
+        )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -22,11 +22,11 @@ def device_of(name: str, ranks: Ranks) -> torch.device:
         name = f"cuda:{ranks.local}"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a "meta" tensor has no number in it
         if name.startswith("cuda:"):
             torch.cuda.set_device(device)  # also for what names none: streams, NCCL
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0][:120]
         raise ProviderError(f"device {name} cannot be used ({reason}). Try --device cpu") from error
     return device
 

@@ -51,7 +51,7 @@ def read_teacher(path: Path, label_names: Sequence[str], spec: InputSpec) -> Tea
     Raises:
         CheckpointError: It is missing, foreign or damaged, or made for other classes or pixels.
     """
-    known = checkpoint.load(path)
+    known = checkpoint.load(path, option="--teacher-network")
     if known.spec.label_names != tuple(label_names):
         raise CheckpointError(
             f"{path} tells {', '.join(known.spec.label_names[:5])}, and the pictures are "

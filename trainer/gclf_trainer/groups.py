@@ -139,6 +139,8 @@ def group_scores(
 ) -> Groups:
     """Measure each group: every column with 2 to 20 values makes groups.
 
+    Unless there are fewer than two pictures to a value, as of a name or a number of each.
+
     Args:
         attributes: Says what the pictures are.
         paths: The pictures.
@@ -156,7 +158,8 @@ def group_scores(
     values = [attributes.rows[name] for _, name in listed]
     answers = [right[index] for index, _ in listed]
     columns = dict(zip(attributes.columns, zip(*values, strict=True), strict=True))
-    few = {n: v for n, v in columns.items() if 2 <= len(set(v)) <= MOST_VALUES}
+    most = min(MOST_VALUES, len(listed) // 2)
+    few = {n: v for n, v in columns.items() if 2 <= len(set(v)) <= most}
     for one, other in cross:
         pairs = zip(columns[one], columns[other], strict=True)
         few[f"{one} × {other}"] = tuple(f"{_stated(a)} × {_stated(b)}" for a, b in pairs)

@@ -8,6 +8,7 @@ from typing import Any
 from gclf_runtime import ModelSpec
 from gclf_trainer import checkpoint
 from gclf_trainer.audit import Audit
+from gclf_trainer.errors import RunError
 from gclf_trainer.evaluation import Evaluation
 from gclf_trainer.events import Events
 from gclf_trainer.groups import Attributes
@@ -17,6 +18,7 @@ from gclf_trainer.pixels import Dataset
 from gclf_trainer.recipe import Epoch
 from gclf_trainer.run import Run
 from gclf_trainer.run_report import groups_of, page
+from gclf_trainer.torch_file import reason_of
 from gclf_trainer.trained import Trained, calibrated, measured
 from gclf_trainer.view import View
 
@@ -43,7 +45,13 @@ class Job:
             if self.ranks.is_first:
                 self.run.begin(config, self.dataset)
             return
-        self.training.restore(self.run.state.training)
+        try:
+            self.training.restore(self.run.state.training)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{self.run.folder / 'last.pt'} is the state of another training than "
+                f"config.json ({reason_of(error)}). Put back its own, or name another --output"
+            ) from error
         self.run.state = None  # it may be large
         best = self.run.best
         if best and best.number == self.training.epoch:

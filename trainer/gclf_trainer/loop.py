@@ -117,9 +117,11 @@ class Training:
         learning_rate = float(self._optimizer.param_groups[0]["lr"])
         mean_loss = self._learn(on_step)
         if not math.isfinite(mean_loss):
-            self._ranks.from_first(lambda: self._diverged(mean_loss))
+            self._ranks.from_first(lambda: self._diverged("loss", mean_loss))
         trained = time.perf_counter() - start
         val = self.measured = self.evaluate()
+        if not math.isfinite(val.loss):
+            self._ranks.from_first(lambda: self._diverged("validation loss", val.loss))
         return Epoch(
             number=self.epoch,
             learning_rate=learning_rate,
@@ -257,9 +259,9 @@ class Training:
         sequence = np.random.SeedSequence([self.recipe.seed, self.epoch, stream])
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
-    def _diverged(self, mean_loss: float) -> None:
+    def _diverged(self, name: str, loss: float) -> None:
         raise TrainingError(
-            f"the loss became {mean_loss} in epoch {self.epoch}, learning rate up to "
+            f"the {name} became {loss} in epoch {self.epoch}, learning rate up to "
             f"{self.recipe.peak_rate:g}. Train with a lower --learning-rate"
         )
 

@@ -41,15 +41,13 @@ def build(name: str, classes: int, spec: InputSpec) -> "nn.Module":
         from gclf_trainer import backbones
 
         network = backbones.build(name, classes, spec)
-    elif name in NETWORKS:
-        network = _imported(NETWORKS[name])(classes, spec)
-    elif ":" in name:
-        raise ValueError(f"{name} is your own code and was not asked for. Pass --network {name}")
-    else:
-        raise _unknown(name)
-    if ":" in name:
         _try(name, network, classes, spec)
-    return network
+        return network
+    if name in NETWORKS:
+        return _own(name, classes, spec) if ":" in name else _imported(name)(classes, spec)
+    if ":" in name:
+        raise ValueError(f"{name} is your own code and was not asked for. Pass --network {name}")
+    raise _unknown(name)
 
 
 def admit(name: str) -> None:
@@ -74,15 +72,38 @@ def admit(name: str) -> None:
         raise _unknown(name)
 
 
+def _own(name: str, classes: int, spec: InputSpec) -> "nn.Module":
+    """Build a network of the user's code, and see that it answers and can learn."""
+    import torch
+
+    network = _called(name, classes, spec)
+    _try(name, network, classes, spec)
+    if next(network.parameters(), None) is None:
+        raise ValueError(f"{name} returned a network without weights. Return one that can learn")
+    # Another one, for learning changes a network; what chance it uses is given back.
+    with torch.random.fork_rng(devices=[]):
+        _try(name, _called(name, classes, spec), classes, spec, is_learning=True)
+    return network
+
+
+def _called(name: str, classes: int, spec: InputSpec) -> "nn.Module":
+    try:
+        return _imported(name)(classes, spec)
+    except Exception as error:  # whatever the user's function raises
+        raise ValueError(
+            f"{name} failed for {classes} classes and {spec} ({_reason(error)}). Name a function "
+            "of (classes, spec) -> torch.nn.Module"
+        ) from error
+
+
 def _imported(name: str) -> _Builder:
-    module_name, _, function_name = name.partition(":")
+    module_name, _, function_name = NETWORKS.get(name, name).partition(":")
     try:
         found: object = getattr(import_module(module_name), function_name)
     except Exception as error:  # whatever the user's module raises as it is imported
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(
-            f"{name} cannot be imported ({reason}). Name package.module:function, as Python "
-            "imports it from this folder"
+            f"{name} cannot be imported ({_reason(error)}). Name package.module:function, as "
+            "Python imports it from this folder"
         ) from error
     if not callable(found):
         raise ValueError(f"{name} is no function. Name one of (classes, spec) -> torch.nn.Module")
@@ -94,22 +115,30 @@ def _unknown(name: str) -> ValueError:
     return ValueError(f"{name} is not one of {', '.join(known)}")
 
 
-def _try(name: str, network: object, classes: int, spec: InputSpec) -> None:
-    """Let a network that is not ours answer two black pictures."""
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _try(
+    name: str, network: object, classes: int, spec: InputSpec, *, is_learning: bool = False
+) -> None:
+    """Let a network that is not ours answer two black pictures, and leave it ready to learn."""
     import torch
 
     if not isinstance(network, torch.nn.Module):
         raise ValueError(f"{name} returned {type(network).__name__}. Return a torch.nn.Module")
     try:
         with torch.inference_mode():
-            answer: object = network.eval()(torch.zeros(2, 3, spec.height, spec.width))
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+            answer: object = network.train(is_learning)(torch.zeros(2, 3, spec.height, spec.width))
+    except Exception as error:  # whatever the user's module raises
         size = f"{spec.width}×{spec.height}"
-        raise ValueError(f"{name} cannot take {size} pixels ({reason}). Try another --size") from (
-            error
-        )
+        raise ValueError(
+            f"{name} cannot take {size} pixels ({_reason(error)}). Try another --size"
+        ) from error
     network.train()
     if not isinstance(answer, torch.Tensor) or answer.shape != (2, classes):
         got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-        raise ValueError(f"{name} answers two pictures by {got}. Return logits (2, {classes})")
+        when = " in training" if is_learning else ""
+        raise ValueError(
+            f"{name} answers two pictures by {got}{when}. Return logits (2, {classes})"
+        )

@@ -1,5 +1,6 @@
 """The options of gclf-train: their types, names and help. It imports no torch."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,20 @@ from gclf_runtime.spec import Fit as FitName
 from gclf_trainer import recipe
 from gclf_trainer.networks import NETWORKS, admit
 
+
+def _finite(value: float | None) -> float | None:
+    """Refuse what no range does: nan is not below its least, inf not above a most it lacks."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
+
 _data = partial(typer.Option, rich_help_panel="Data")
 _network = partial(typer.Option, rich_help_panel="Network")
 _training = partial(typer.Option, rich_help_panel="Training")
+_rate = partial(_training, callback=_finite)
 _augmentation = partial(typer.Option, rich_help_panel="Augmentation")
+_reach = partial(_augmentation, callback=_finite)
 
 
 def known_network(name: str) -> str:
@@ -24,6 +35,10 @@ def known_network(name: str) -> str:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return name
+
+
+def _own_network(name: str) -> str:
+    return known_network(name) if name else name
 
 
 def _known_dataset(name: str) -> str:
@@ -71,7 +86,13 @@ ClassNames: TypeAlias = Annotated[
     _data(metavar="FILE", exists=True, dir_okay=False, help="JSON: class as found to its name."),
 ]
 ValSplit: TypeAlias = Annotated[
-    float, _data(min=0.001, max=0.9, help="Held out of each class when DATA has no val/.")
+    float,
+    _data(
+        callback=_finite,
+        min=0.001,
+        max=0.9,
+        help="Held out of each class when DATA has no val/.",
+    ),
 ]
 Attributes: TypeAlias = Annotated[
     Path | None,
@@ -102,7 +123,9 @@ Network: TypeAlias = Annotated[
         help=f"One of {', '.join(NETWORKS)}, torchvision:NAME, or package.module:function.",
     ),
 ]
-Size: TypeAlias = Annotated[int, _network(min=8, help="Side of the model's input, pixels.")]
+Size: TypeAlias = Annotated[
+    int, _network(min=8, max=4096, help="Side of the model's input, pixels.")
+]
 Fit: TypeAlias = Annotated[FitName, _network(help="How a picture of another shape fits in.")]
 Weights: TypeAlias = Annotated[
     str, _network(metavar="DEFAULT|FILE", help="Start from these, not from chance.")
@@ -116,11 +139,32 @@ Teacher: TypeAlias = Annotated[
         help="A model.pt of the same classes and size, whose answers are learnt from too.",
     ),
 ]
+TeacherNetwork: TypeAlias = Annotated[
+    str,
+    _network(
+        metavar="package.module:function",
+        callback=_own_network,
+        help="Let in the teacher's network, where it is your own code and not the one to train.",
+    ),
+]
 Distill: TypeAlias = Annotated[
-    float, _network(min=0, max=1, help="The teacher's share of the loss.")
+    float | None,
+    _network(
+        callback=_finite,
+        min=0,
+        max=1,
+        show_default=f"{recipe.Recipe.distill:g}",
+        help="The teacher's share of the loss.",
+    ),
 ]
 Temperature: TypeAlias = Annotated[
-    float, _network(min=0.1, help="Softens the answers that are compared with its.")
+    float | None,
+    _network(
+        callback=_finite,
+        min=0.1,
+        show_default=f"{recipe.Recipe.temperature:g}",
+        help="Softens the answers that are compared with its.",
+    ),
 ]
 Freeze: TypeAlias = Annotated[bool, _network("--freeze", help="Train the head alone.")]
 UnfreezeAt: TypeAlias = Annotated[
@@ -133,23 +177,23 @@ Optimizer: TypeAlias = Annotated[recipe.Optimizer, _training()]
 Schedule: TypeAlias = Annotated[recipe.Schedule, _training()]
 LearningRate: TypeAlias = Annotated[
     float | None,
-    _training(min=1e-9, help="Its peak.", show_default=_by_optimizer(recipe.DEFAULT_RATE)),
+    _rate(min=1e-9, help="Its peak.", show_default=_by_optimizer(recipe.DEFAULT_RATE)),
 ]
 WeightDecay: TypeAlias = Annotated[
-    float | None, _training(min=0, show_default=_by_optimizer(recipe.DEFAULT_DECAY))
+    float | None, _rate(min=0, show_default=_by_optimizer(recipe.DEFAULT_DECAY))
 ]
-ClipNorm: TypeAlias = Annotated[float, _training(min=0, help="Longest gradient; 0 is off.")]
-LabelSmoothing: TypeAlias = Annotated[float, _training(min=0, max=1)]
+ClipNorm: TypeAlias = Annotated[float, _rate(min=0, help="Longest gradient; 0 is off.")]
+LabelSmoothing: TypeAlias = Annotated[float, _rate(min=0, max=1)]
 Balance: TypeAlias = Annotated[
     recipe.Balance, _training(help="Draw or weigh pictures so that classes count alike.")
 ]
 Ema: TypeAlias = Annotated[
-    float, _training(min=0, max=0.999999, help="Decay of averaged weights; 0 is off.")
+    float, _rate(min=0, max=0.999999, help="Decay of averaged weights; 0 is off.")
 ]
 Patience: TypeAlias = Annotated[
     int, _training(min=0, help="Stop after so many epochs without a better one; 0 is off.")
 ]
-Seed: TypeAlias = Annotated[int, _training(min=0)]
+Seed: TypeAlias = Annotated[int, _training(min=0, max=recipe.MOST_SEED)]
 Precision: TypeAlias = Annotated[
     recipe.Precision, _training(help="Of training; auto times both. Evaluation is in fp32.")
 ]
@@ -159,21 +203,17 @@ Pad: TypeAlias = Annotated[
     int, _augmentation(min=0, help="Shift by up to so many pixels; with --crop-scale, none.")
 ]
 Flip: TypeAlias = Annotated[bool, _augmentation(help="Mirror half of the pictures.")]
-Rotate: TypeAlias = Annotated[float, _augmentation(min=0, help="Turn by up to so many degrees.")]
-Zoom: TypeAlias = Annotated[float, _augmentation(min=0, max=1, help="Scale by up to e**±zoom.")]
-Brightness: TypeAlias = Annotated[
-    float, _augmentation(min=0, max=1, help="Lighten or darken by ± this.")
-]
+Rotate: TypeAlias = Annotated[float, _reach(min=0, help="Turn by up to so many degrees.")]
+Zoom: TypeAlias = Annotated[float, _reach(min=0, max=1, help="Scale by up to e**±zoom.")]
+Brightness: TypeAlias = Annotated[float, _reach(min=0, max=1, help="Lighten or darken by ± this.")]
 Contrast: TypeAlias = Annotated[
-    float, _augmentation(min=0, max=1, help="Multiply distances to the mean by 1 ± this.")
+    float, _reach(min=0, max=1, help="Multiply distances to the mean by 1 ± this.")
 ]
-Erase: TypeAlias = Annotated[
-    float, _augmentation(min=0, max=1, help="Fraction that loses a rectangle.")
-]
-Mixup: TypeAlias = Annotated[float, _augmentation(min=0, help="Beta parameter; 0 is off.")]
-Cutmix: TypeAlias = Annotated[float, _augmentation(min=0, help="Beta parameter; 0 is off.")]
+Erase: TypeAlias = Annotated[float, _reach(min=0, max=1, help="Fraction that loses a rectangle.")]
+Mixup: TypeAlias = Annotated[float, _reach(min=0, help="Beta parameter; 0 is off.")]
+Cutmix: TypeAlias = Annotated[float, _reach(min=0, help="Beta parameter; 0 is off.")]
 CropScale: TypeAlias = Annotated[
-    float, _augmentation(min=0.01, max=1, help="Least share of the area kept; 1 is off.")
+    float, _reach(min=0.01, max=1, help="Least share of the area kept; 1 is off.")
 ]
-Saturation: TypeAlias = Annotated[float, _augmentation(min=0, max=1, help="Multiply by 1 ± this.")]
-Hue: TypeAlias = Annotated[float, _augmentation(min=0, max=0.5, help="Turn by ± this of a circle.")]
+Saturation: TypeAlias = Annotated[float, _reach(min=0, max=1, help="Multiply by 1 ± this.")]
+Hue: TypeAlias = Annotated[float, _reach(min=0, max=0.5, help="Turn by ± this of a circle.")]

@@ -1,5 +1,7 @@
 """How to train: every number of it, and the defaults."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +13,8 @@ Balance = Literal["none", "sampler", "loss"]
 # AdamW's decay does not pass through the gradient, so it is a hundred times another's.
 DEFAULT_RATE: dict[Optimizer, float] = {"sgd": 0.05, "adam": 3e-3, "adamw": 3e-3}
 DEFAULT_DECAY: dict[Optimizer, float] = {"sgd": 5e-4, "adam": 1e-4, "adamw": 5e-2}
+
+MOST_SEED = 2**63 - 1  # of torch's generators
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,9 @@ class Augmentation:
         mixup: Beta parameter of mixup (Zhang et al. 2018); 0 is off.
         cutmix: Beta parameter of CutMix (Yun et al. 2019); 0 is off. With mixup, each picture is
             changed by one of the two.
+
+    Raises:
+        ValueError: A number is not finite, or `crop_scale` not a share.
     """
 
     pad: int = 4
@@ -50,6 +57,7 @@ class Augmentation:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_finite(vars(self))
         if not 0 < self.crop_scale <= 1:
             raise ValueError(f"crop_scale must be above 0 and at most 1, got {self.crop_scale}")
 
@@ -113,6 +121,9 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
+        _check_finite(vars(self))
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"seed must be from 0 to {MOST_SEED}, got {self.seed}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if self.batch_size < 1:
@@ -147,6 +158,12 @@ class Epoch:
     seconds: float
 
     @property
-    def rank(self) -> tuple[float, float]:
-        """Lower is better: by validation accuracy, then by validation loss."""
-        return -self.val_accuracy, self.val_loss
+    def rank(self) -> tuple[bool, float, float]:
+        """Lower is better: a loss that is a number, validation accuracy, validation loss."""
+        return not math.isfinite(self.val_loss), -self.val_accuracy, self.val_loss
+
+
+def _check_finite(numbers: Mapping[str, object]) -> None:
+    for name, value in numbers.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")

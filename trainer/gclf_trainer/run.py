@@ -82,6 +82,7 @@ class Run:
                 f"{folder} holds a run already. Go on with it: --resume; or name another --output"
             )
         self.epochs: list[Epoch] = list(self.state.epochs) if self.state else []
+        self._check_best()
 
     @property
     def best(self) -> Epoch | None:
@@ -154,6 +155,17 @@ class Run:
         self.config = _read_json(self.folder / "config.json")
         self.is_finished = (self.folder / "result.json").exists()
 
+    def _check_best(self) -> None:
+        """Refuse to go on without a model.pt that the last epoch does not give anew."""
+        best = self.best
+        if best is None or self.checkpoint.exists():
+            return
+        if self.is_finished or best is not self.epochs[-1]:
+            raise RunError(
+                f"{self.folder} has lost its model.pt, of epoch {best.number}, which last.pt does "
+                "not hold. Put it back, or name another --output"
+            )
+
     def _result(self, val: Evaluation, test: Evaluation | None) -> dict[str, Any]:
         measured = {"validation": val} | ({"test": test} if test else {})
         scores = {
@@ -210,7 +222,8 @@ class Run:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
-            f"{path} cannot be read ({error}). Remove {path.parent} and train anew"
+            f"{path} cannot be read ({error}). Train anew: name another --output (a model.pt in "
+            f"{path.parent} is still good)"
         ) from error

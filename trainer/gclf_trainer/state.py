@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from gclf_trainer import torch_file
 from gclf_trainer.atomic_file import write_whole
 from gclf_trainer.errors import RunError
 from gclf_trainer.recipe import Epoch
@@ -68,15 +69,14 @@ def read_state(path: Path) -> State:
         RunError: The file is foreign or damaged.
     """
     try:
-        record: object = torch.load(path, map_location="cpu", weights_only=True)
-        fields = cast(dict[str, Any], record)
+        fields = cast(dict[str, Any], torch_file.read(path))
         if fields["format"] != _FORMAT:
             raise ValueError(f"its format is {fields['format']!r}, not {_FORMAT!r}")
         return State(fields["training"], [Epoch(**epoch) for epoch in fields["epochs"]])
     except Exception as error:  # zip, pickle and struct errors, a dozen kinds
-        reason = " ".join(str(error).split())[:100]
         raise RunError(
-            f"{path} is not the state of a training: {reason}. Remove {path.parent} and train anew"
+            f"{path} is not the state of a training: {torch_file.reason_of(error)}. Train anew: "
+            f"name another --output (a model.pt in {path.parent} is still good)"
         ) from error
 
 

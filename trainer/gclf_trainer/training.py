@@ -262,4 +262,6 @@ def _precision(recipe: Recipe, run: Run) -> Precision:
     """Return the precision that was chosen when the run began, unless one is asked for."""
     if recipe.precision != "auto":
         return recipe.precision
-    return "bf16" if run.config.get("recipe", {}).get("precision") == "bf16" else "fp32"
+    begun: object = run.config.get("recipe")
+    is_bf16 = isinstance(begun, dict) and cast(dict[str, Any], begun).get("precision") == "bf16"
+    return "bf16" if is_bf16 else "fp32"

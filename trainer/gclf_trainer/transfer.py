@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
-from gclf_trainer import checkpoint
+from gclf_trainer import checkpoint, torch_file
 from gclf_trainer.errors import CheckpointError
 from gclf_trainer.networks import PREFIX
 
@@ -30,6 +29,8 @@ _DEEP_HEADED = {
     "torchvision.models.vgg.VGG",
 }
 _NAMED = 3
+# Where training scripts keep a state dict among other things.
+_STATE_DICTS = ("state_dict", "model_state_dict", "model")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def load_weights(network: nn.Module, name: str, weights: str, label_names: Seque
     path = Path(weights)
     record = _read(path)
     if not isinstance(record.get("format"), str):
-        inner = record.get("state_dict", record)
+        kept = (record.get(name) for name in _STATE_DICTS)
+        inner = next((each for each in kept if isinstance(each, dict)), record)
         return _fill(network, name, _tensors(path, inner), weights, with_head=True)
     known = checkpoint.from_record(path, record)
     if known.network_name != name:
@@ -149,9 +151,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no weights at {path}. Name a file, or {DEFAULT}")
     try:
-        record: object = torch.load(path, map_location="cpu", weights_only=True)
+        record = torch_file.read(path)
     except Exception as error:  # zip, pickle and struct errors, a dozen kinds
-        raise _foreign(path) from error
+        raise _foreign(path, f" ({torch_file.reason_of(error)})") from error
     if not isinstance(record, dict):
         raise _foreign(path)
     return cast(dict[str, Any], record)
@@ -172,10 +174,10 @@ def _tensors(path: Path, record: object) -> dict[str, Tensor]:
     return {old.sub(r"\1\2.", key): value for key, value in tensors.items()}
 
 
-def _foreign(path: Path) -> CheckpointError:
+def _foreign(path: Path, reason: str = "") -> CheckpointError:
     return CheckpointError(
-        f"{path} holds no weights as plain tensors. Save them: torch.save(network.state_dict(), "
-        "FILE)"
+        f"{path} holds no weights as plain tensors{reason}. Save them: "
+        "torch.save(network.state_dict(), FILE)"
     )
 
 
@@ -199,6 +201,7 @@ def _fill(
             f"{source} does not fit {name}: {_some('missing or of another shape', missing)}, "
             f"{_some('unknown', unknown)}. Pass the --network and --size it was made with"
         )
+    _check_numbers({key: weights[key] for key in wanted & fits}, own, source)
     # Its own state dict, filled, for that carries the versions that some modules ask for.
     own.update({key: weights[key] for key in wanted & fits})
     network.load_state_dict(own)
@@ -206,6 +209,20 @@ def _fill(
         return Loaded(with_head, None)
     halved = name.removeprefix(PREFIX) in ("googlenet", "inception_v3")
     return Loaded(with_head, _HALF if halved else _IMAGENET)
+
+
+def _check_numbers(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    """Refuse what a copy would take without a word: integers of a quantised network, and NaN."""
+    for key, tensor in weights.items():
+        if tensor.is_floating_point() != own[key].is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{source} holds {key} as {kind}. Name weights of floating-point numbers"
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{source} holds numbers in {key} that are not finite. Name other weights"
+            )
 
 
 def _some(kind: str, keys: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gclf_trainer.answers import Answers
-from gclf_trainer.groups import LEAST_COUNT, Groups
+from gclf_trainer.groups import LEAST_COUNT, MOST_VALUES, Groups
 from gclf_trainer.report.page import between, name, percent, safe, section, table
 from gclf_trainer.scores import ClassScore, Score
 
@@ -83,6 +83,9 @@ def group_tables(groups: Groups, split: str) -> str:
     )
     if groups.unlisted:
         note += f" It does not name {groups.unlisted:,} others."
+    if not tables:
+        none = f"No column has 2 to {MOST_VALUES} values of two pictures or more on average."
+        return section("Groups", note, f"<p>{none}</p>")
     return section("Groups", note, _worst(groups), *tables)
 
 
