@@ -100,11 +100,19 @@ def test_a_state_dict_among_other_things_is_found(tmp_path: Path, key: str):
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
 
+def _to_int8(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.int8)
+
+
+def _to_nan(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor * float("nan")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensor: tensor.to(torch.int8), "holds .* as int8"),
-        (lambda tensor: tensor * float("nan"), "not finite. Name other weights"),
+        (_to_int8, "holds .* as int8"),
+        (_to_nan, "not finite. Name other weights"),
     ],
     ids=["int8", "nan"],
 )

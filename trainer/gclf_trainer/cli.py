@@ -163,7 +163,6 @@ def command(
         return
     if output is None:
         raise typer.BadParameter("is needed: the folder to write", param_hint="--output")
-    _check_apart(output, data)
     augmentation = Augmentation(
         pad=pad,
         flip=flip,
@@ -240,15 +239,6 @@ def _goes_with(other: str, is_there: object, options: Mapping[str, object]) -> N
     for name, value in options.items():
         if value is not None and not is_there:
             raise typer.BadParameter(f"goes with {other}", param_hint=name)
-
-
-def _check_apart(output: Path, data: Path | None) -> None:
-    """Refuse a RUN among the folders of the classes."""
-    if data and data.is_dir() and output.resolve().is_relative_to(data.resolve()):
-        raise typer.BadParameter(
-            f"{output} lies inside DATA ({data}), where each folder is a class. Name one elsewhere",
-            param_hint="--output",
-        )
 
 
 def _pair(text: str) -> tuple[str, str]:
