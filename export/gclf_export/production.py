@@ -141,13 +141,13 @@ def produce(order: Order) -> Export:
             _with_card(order, delivery, names[p], drafts.steps[p], *finished[p], certificate)
             for p in chosen
         ]
-        models = {p: names[p] for p in chosen}
-        delivery.deliver(models | {f"{p}.card": path for p, path in _cards(models).items()})
+        finals: dict[str, Path] = {**names}
+        delivery.deliver(finals | {f"{p}.card": _card_path(names[p]) for p in chosen})
     return Export(tuple(files), refused, certificate)
 
 
-def _cards(models: Mapping[Precision, Path]) -> dict[Precision, Path]:
-    return {precision: path.with_suffix(".card.md") for precision, path in models.items()}
+def _card_path(model: Path) -> Path:
+    return model.with_suffix(".card.md")
 
 
 def _with_card(
@@ -163,8 +163,7 @@ def _with_card(
     text = card(path.name, data, spec, certificate, order.groups, is_own_split=order.is_own_split)
     delivery.write(f"{step.precision}.card", text.encode())
     parameters = sum(p.numel() for p in order.trained.network.parameters())
-    beside = _cards({step.precision: path})[step.precision]
-    return Exported(path, len(data), parameters, spec, step.rungs, beside)
+    return Exported(path, len(data), parameters, spec, step.rungs, _card_path(path))
 
 
 def _climb(

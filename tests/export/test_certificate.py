@@ -121,7 +121,9 @@ def test_a_resize_without_antialias_is_caught(trained: Checkpoint):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
 
-    right, wrong = reference.answer(trained, ["a", "b"], {"a": data, "b": file.getvalue()}.get)
+    right, wrong = reference.answer(
+        trained, ["a", "b"], {"a": data, "b": file.getvalue()}.__getitem__
+    )
 
     assert np.abs(right - wrong).max() > 1e-4
 

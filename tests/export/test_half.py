@@ -44,7 +44,7 @@ def test_the_temperature_divides_in_float(exported: Path):
     model = onnx.load(exported)
     last = next(node for node in model.graph.node if node.op_type == "Softmax")
     logits, last.input[0] = last.input[0], "cooled"
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(1.3).reshape(()), "t"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.3, np.float32), "t"))
     position = [*model.graph.node].index(last)
     model.graph.node.insert(position, onnx.helper.make_node("Div", [logits, "t"], ["cooled"]))
 

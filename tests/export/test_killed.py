@@ -56,6 +56,7 @@ def test_ten_kills_leave_no_broken_file(run: Path, exported: Path, tmp_path: Pat
     output.write_bytes(exported.read_bytes())
     chance = random.Random(0)
     seen: set[str] = set()
+    struck = 0
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _EXPORTS, run / "model.pt", output],
         stdin=subprocess.PIPE,
@@ -73,15 +74,18 @@ def test_ten_kills_leave_no_broken_file(run: Path, exported: Path, tmp_path: Pat
             while number % 2 and partials(tmp_path) in (before, []) and is_running(child):
                 time.sleep(0.005)
             time.sleep(chance.uniform(0, 1.5))
+            struck += is_running(child)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             assert exports.stdout.readline() == "ended\n"
             seen.add(Classifier(output, device="cpu").sha256)
-            assert len(partials(tmp_path)) <= 1  # an export removes what those before it have left
+            for part in partials(tmp_path):
+                os.utime(part, (0, 0))  # an export removes what those before it left an hour ago
         exports.stdin.write("to its end\n")
         exports.stdin.flush()
         exports.stdout.readline()
         assert exports.stdout.readline() == "ended\n"
+    assert struck >= _KILLS // 2
     assert Classifier(output, device="cpu").sha256 not in seen
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.card.md"}
 

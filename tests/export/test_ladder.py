@@ -79,7 +79,7 @@ def test_a_mean_that_no_level_is_can_be_quantised(exported: Path):
 def test_one_training_picture_is_too_few_for_int8(exported: Path):
     pixels = np.zeros((1, 32, 32, 3), np.uint8)
 
-    with pytest.raises(ExportError, match="got 1. Give at least 2"):
+    with pytest.raises(ExportError, match=r"got 1\. Give at least 2"):
         best_int8(
             onnx.load(exported), Classifier(exported).spec, pixels, np.zeros(1, int), max_drop=1
         )
