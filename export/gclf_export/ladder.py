@@ -16,7 +16,6 @@ from typing import Literal
 import numpy as np
 
 from gclf_export.certificate import Rung, Witness
-from gclf_export.errors import ExportError
 from gclf_export.precision import Precision
 from gclf_runtime import Classifier, ModelError, ProviderError
 from gclf_runtime.session import OnnxSession
@@ -92,7 +91,7 @@ class Ladder:
         """Certify a file of reduced precision, time it against fp32, and decide."""
         try:
             step = self._certified(precision, path)
-        except (ModelError, ExportError) as error:
+        except ModelError as error:
             reason = str(error).replace(str(path), f"the {precision} file")
             return Step(precision, (), reason.partition(". Export it again")[0])
         if step.refusal:

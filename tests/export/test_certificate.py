@@ -17,7 +17,7 @@ from gclf_export.certificate import Rung, Witness, to_json
 from gclf_export.delivery import Delivery
 from gclf_export.graph import Deployable, to_onnx
 from gclf_export.listing import read_listing
-from gclf_runtime import Classifier, InputSpec, ModelSpec, images
+from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec, images
 from gclf_runtime.spec import SPEC_KEY
 from gclf_trainer import checkpoint
 from gclf_trainer.checkpoint import Checkpoint
@@ -192,7 +192,7 @@ def test_answers_that_are_no_numbers_are_refused(
     with torch.no_grad():
         broken.network.state_dict()["1.bias"][0] = float("nan")
 
-    with pytest.raises(ExportError, match="not finite"):
+    with pytest.raises(ModelError, match="not finite"):
         compared(Witness(*many), tmp_path, broken, trained.spec)
 
 
