@@ -24,7 +24,9 @@ async function attempt(name, step) {
 }
 
 async function openModel(name, bytes) {
+  const older = classifier;
   classifier = await Classifier.open(ort, bytes);
+  await older?.session.release(); // its memory is WebAssembly's, which nobody collects
   element("result").hidden = true;
   const { label_names: names, input_size: size, precision, license } = classifier.spec;
   const some = names.slice(0, 8).join(", ") + (names.length > 8 ? ", …" : "");
@@ -39,8 +41,9 @@ async function openFirstModel() {
     element("model").textContent = `no model at ${address}; ${WANTED}`;
     return;
   }
-  const bytes = new Uint8Array(await response.arrayBuffer());
-  await attempt(address, () => openModel(address, bytes));
+  await attempt(address, async () => {
+    await openModel(address, new Uint8Array(await response.arrayBuffer()));
+  });
   if (!classifier) element("model").textContent = `no model; ${WANTED}`;
 }
 

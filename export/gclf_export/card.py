@@ -4,16 +4,18 @@ It states what the spec, the certificate and the groups hold, and says so where 
 """
 
 import hashlib
-import os
+import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gclf_export import snippets
-from gclf_export.errors import ExportError
 from gclf_runtime import ModelSpec
 from gclf_runtime.model_file import ModelFile, read_model
 from gclf_trainer.scores import wilson
+
+Score: TypeAlias = Mapping[str, Any]  # group, count, accuracy, accuracy_low, accuracy_high
 
 _MOST_NAMES = 40  # in the heading; the file has them all
 _FITS = {
@@ -34,42 +36,30 @@ _COLUMNS = (
     ("max_difference", "largest", "{:.1e}"),
     ("awkward_count", "awkward pictures", "{:,}"),
     ("awkward_agreement", "same answer", "{:.2%}"),
-    ("awkward_max_difference", "largest difference", "{:.1e}"),
-    ("milliseconds", "ms", "{:.3g}"),
+    ("awkward_mean_difference", "mean difference", "{:.1e}"),
+    ("awkward_max_difference", "largest", "{:.1e}"),
+    ("time", "ms per batch", "{}"),
     ("verdict", "verdict", "{}"),
 )
 
 
-def write_card(
-    path: Path,
-    model: Path,
-    spec: ModelSpec,
-    certificate: Mapping[str, Any] | None,
-    groups: Sequence[Mapping[str, Any]] | None = None,
-) -> None:
-    """Write the card of an exported file, whole or not at all.
-
-    Args:
-        path: Where to, for instance RUN/model.card.md.
-        model: The file that it describes.
-        spec: What that file promises.
-        certificate: What `card` takes, or None.
-        groups: What `card` takes, or None.
-
-    Raises:
-        ExportError: The model cannot be read, or the card cannot be written.
-        ModelError: The model is none that gclf opens.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def read_groups(result: Path) -> list[Score]:
+    """Read the groups that gclf-train measured from RUN/result.json; none where it knows none."""
     try:
-        text = card(model.name, model.read_bytes(), spec, certificate, groups)
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ExportError(f"{path} cannot be written ({reason}). Make its folder") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        columns = json.loads(result.read_text(encoding="utf-8"))["groups"]["columns"]
+        return [
+            {
+                "group": f"{column}: {name}",
+                "count": int(score["count"]),
+                "accuracy": float(score["accuracy"]),
+                "accuracy_low": float(score["interval"][0]),
+                "accuracy_high": float(score["interval"][1]),
+            }
+            for column, scores in columns.items()
+            for name, score in scores.items()
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
 
 
 def card(
@@ -77,7 +67,9 @@ def card(
     data: bytes,
     spec: ModelSpec,
     certificate: Mapping[str, Any] | None = None,
-    groups: Sequence[Mapping[str, Any]] | None = None,
+    groups: Sequence[Score] | None = None,
+    *,
+    is_own_split: bool = False,
 ) -> str:
     """Write a card in Markdown.
 
@@ -87,20 +79,24 @@ def card(
         spec: What it promises.
         certificate: `rungs`, a list of records: precision, provider, count, accuracy,
             accuracy_low, accuracy_high, checkpoint_accuracy, agreement, mean_difference,
-            max_difference, awkward_count, awkward_agreement, awkward_max_difference,
-            milliseconds, verdict. Any of them may be missing.
+            max_difference, awkward_count, awkward_agreement, awkward_mean_difference,
+            awkward_max_difference, batch_size, milliseconds, verdict; and `refused`, reasons by
+            precision. Any of them may be missing.
         groups: Records of group, count, accuracy, accuracy_low and accuracy_high (0-1).
+        is_own_split: Whether the validation pictures are those that the training chose its best
+            epoch on.
 
     Raises:
         ModelError: The data is no model that gclf opens.
     """
+    name = name.encode("utf-8", "replace").decode()  # a file name need not be UTF-8
     sections = [
         f"# Model card: {_plain(name)}\n\n{_purpose(spec)}",
         _table(("", ""), _facts(data, read_model(data, name), spec)),
         "## How a picture becomes its input\n\n" + _input(spec),
-        "## How good it is\n\n" + _quality(spec, groups or ()),
+        "## How good it is\n\n" + _quality(spec, groups or (), is_own_split=is_own_split),
         "## Data\n\n" + _data(spec),
-        "## Certificate\n\n" + _certificate(certificate or {}),
+        "## Certificate\n\n" + _certificate(certificate or {}, spec),
         "## How to use it\n\n" + _use(name, spec),
         "## Limits\n\n" + _LIMITS,
     ]
@@ -149,8 +145,8 @@ def _input(spec: ModelSpec) -> str:
     return "\n".join([*lines, "", other])
 
 
-def _quality(spec: ModelSpec, groups: Sequence[Mapping[str, Any]]) -> str:
-    parts = [_accuracy(spec.metrics), _calibration(spec)]
+def _quality(spec: ModelSpec, groups: Sequence[Score], *, is_own_split: bool) -> str:
+    parts = [_accuracy(spec.metrics, is_own_split=is_own_split), _calibration(spec)]
     if groups:
         rows = [
             (
@@ -163,25 +159,32 @@ def _quality(spec: ModelSpec, groups: Sequence[Mapping[str, Any]]) -> str:
         ]
         table = _table(("group", "pictures", "accuracy", "95 % interval"), rows)
         parts.append(table + "\n\nRead a group's interval before its figure.")
-    else:
-        parts.append("Accuracy by groups of pictures is not known: no attributes were given.")
     return "\n\n".join(parts)
 
 
-def _accuracy(metrics: Mapping[str, float]) -> str:
+def _accuracy(metrics: Mapping[str, float], *, is_own_split: bool) -> str:
     if not {"val_accuracy", "val_count"} <= metrics.keys():
         return "Its accuracy is not known: it was measured on no picture."
     accuracy, count = metrics["val_accuracy"], round(metrics["val_count"])
     low, high = wilson(round(accuracy * count), count)
     return (
         f"Accuracy on {count:,} validation pictures: **{accuracy:.2%}** (95 % interval {low:.2%} "
-        f"to {high:.2%}, Wilson's). The best epoch was chosen on validation pictures, so on new "
-        "ones expect a little less."
+        f"to {high:.2%}, Wilson's)."
+        + (
+            " The best epoch was chosen on them, so on new ones expect a little less."
+            if is_own_split
+            else ""
+        )
     )
 
 
 def _calibration(spec: ModelSpec) -> str:
     error, before = spec.metrics.get("val_ece"), spec.metrics.get("val_ece_before")
+    if error is None and spec.temperature != 1:
+        return (
+            f"Calibration: the temperature is {spec.temperature:.4g}; how near its probabilities "
+            "are to frequencies is not known."
+        )
     if error is None:
         return "Its probabilities were not calibrated: read them as an order, not as frequencies."
     was = "" if before is None else f", {before:.4f} without the temperature"
@@ -201,22 +204,31 @@ def _data(spec: ModelSpec) -> str:
     )
 
 
-def _certificate(certificate: Mapping[str, Any]) -> str:
+def _certificate(certificate: Mapping[str, Any], spec: ModelSpec) -> str:
     rungs: Sequence[Mapping[str, Any]] = certificate.get("rungs") or ()
     if not rungs:
         return "There is none: the file was not compared with its checkpoint when this was written."
-    rows = [{**rung, "accuracy_interval": _interval(rung, "{:.2%}")} for rung in rungs]
+    rows = [_row(rung) for rung in rungs]
     shown = [column for column in _COLUMNS if any(_has(row, column[0]) for row in rows)]
     cells = [[_figure(row, key, form) for key, _, form in shown] for row in rows]
-    return (
-        "The checkpoint and this file answered the same pictures, each by its whole path from the "
-        "encoded picture to probabilities, which differ by:\n\n"
-        + _table([title for _, title, _ in shown], cells)
-    )
+    for row, line in zip(rows, cells, strict=True):
+        if row.get("precision") == spec.precision:
+            line[0] = f"**{line[0]}, this file**"
+    refused: Mapping[str, str] = certificate.get("refused") or {}
+    reasons = [f"- {_plain(name)} was refused: {_plain(why)}" for name, why in refused.items()]
+    table = _table([title for _, title, _ in shown], cells)
+    return "\n\n".join(filter(None, (_COMPARED, table, "\n".join(reasons))))
+
+
+def _row(rung: Mapping[str, Any]) -> dict[str, Any]:
+    row = {**rung, "accuracy_interval": _interval(rung, "{:.2%}")}
+    if rung.get("batch_size") and _has(rung, "milliseconds"):
+        row["time"] = f"{rung['milliseconds']:.3g} of {rung['batch_size']}"
+    return row
 
 
 def _use(name: str, spec: ModelSpec) -> str:
-    command = name if name.isascii() and " " not in name else '"MODEL.onnx"'
+    command = shlex.quote(name) if name.isprintable() and "```" not in name else "MODEL.onnx"
     return f"""\
 ```bash
 gclf-infer --batch DIR --model {command} --output rows.csv
@@ -225,11 +237,12 @@ gclf-infer --batch DIR --model {command} --output rows.csv
 ```python
 from gclf_runtime import Classifier
 
-prediction = Classifier("{_code(name)}").predict_images(["{snippets.PICTURE}"])[0]
+prediction = Classifier({_fenced(snippets.quoted(name))}).predict_images(["{snippets.PICTURE}"])[0]
 print(prediction.label, prediction.probability)
 ```
 
-Without gclf, in Python (onnxruntime, Pillow): the same answers, for RGB, grey and CMYK pictures.
+Without gclf, in Python (onnxruntime, Pillow): the same answers, for RGB, 8-bit grey and CMYK
+pictures.
 
 ```python
 {_fenced(snippets.python(spec, name))}
@@ -250,6 +263,10 @@ ImageSharp's own, so that some answers will differ.
 ```"""
 
 
+_COMPARED = """\
+The checkpoint and each file answered the same pictures, by the whole path from the encoded picture
+to probabilities. Same answer: share of the pictures. Mean difference: how much probability lies on
+other classes. Largest: of one probability."""
 _LIMITS = """\
 - It knows its classes only: of any other picture it still names one, often with confidence.
 - What was not measured above is not known: other cameras, other light, other people.

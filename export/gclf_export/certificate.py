@@ -25,8 +25,10 @@ from gclf_trainer.folders import LabelledFiles
 from gclf_trainer.scores import wilson
 
 MAX_DIFFERENCE = 1e-4  # in fp32: kernels differ in their order of summing, by some 1e-6
-# In reduced precision the accuracy decides; beyond this mean difference it is another model.
-MAX_MEAN_DIFFERENCE = 0.03
+# In reduced precision the accuracy decides; where more probability than this lies on other classes
+# in the mean, it is another model. Measured: int8 of a 126-class resnet10 0.016 on 300 validation
+# pictures and 0.031 on the awkward ones, fp16 0.0005 on both; a temperature of 3 for 1 is 0.4.
+MAX_MEAN_DIFFERENCE, MAX_AWKWARD_MEAN_DIFFERENCE = 0.05, 0.1
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,12 @@ class Rung:
         checkpoint_accuracy_low: Lower end of its 95 % interval.
         checkpoint_accuracy_high: Upper end.
         agreement: Share of the pictures with the same top-1 answer, 0-1.
-        mean_difference: Mean difference between two probabilities of the same class, 0-1.
-        max_difference: Largest of them.
+        mean_difference: How much probability lies on other classes, in the mean over the
+            pictures (total variation), 0-1.
+        max_difference: Largest difference between two probabilities of the same class.
         awkward_count: Awkward pictures compared.
         awkward_agreement: As `agreement`, on those.
+        awkward_mean_difference: As `mean_difference`, on those.
         awkward_max_difference: As `max_difference`, on those.
         batch_size: Pictures per run in the timing, 0 where there was none.
         milliseconds: Median of a run, on one thread on the CPU; 0 where it was not timed.
@@ -69,6 +73,7 @@ class Rung:
     max_difference: float
     awkward_count: int
     awkward_agreement: float
+    awkward_mean_difference: float
     awkward_max_difference: float
     batch_size: int = 0
     milliseconds: float = 0.0
@@ -85,8 +90,8 @@ class Rung:
 
         In fp32 no probability may differ by 1e-4, on real or awkward pictures, so that two
         answers can differ only where both classes are as likely. In reduced precision the
-        accuracy may not fall by more than `max_drop` (0-1), nor the probabilities move by 0.03
-        in the mean.
+        accuracy may not fall by more than `max_drop` (0-1), nor more probability move to other
+        classes, in the mean over the pictures, than the limit for each kind of them.
         """
         # All are written so that a figure that is not a number fails too.
         if self.precision == "fp32":
@@ -110,11 +115,15 @@ class Rung:
                 f"it costs {self.drop:.2%} accuracy on {self.count} pictures, the limit is "
                 f"{max_drop:.2%}"
             )
-        if not self.mean_difference <= MAX_MEAN_DIFFERENCE:
-            return (
-                f"its probabilities differ by {self.mean_difference:.3f} in the mean, the limit "
-                f"is {MAX_MEAN_DIFFERENCE}"
-            )
+        for difference, limit, what in (
+            (self.mean_difference, MAX_MEAN_DIFFERENCE, "validation"),
+            (self.awkward_mean_difference, MAX_AWKWARD_MEAN_DIFFERENCE, "awkward"),
+        ):
+            if not difference <= limit:
+                return (
+                    f"on {what} pictures {difference:.3f} of the probability lies on other "
+                    f"classes in the mean, the limit is {limit}"
+                )
         return ""
 
 
@@ -137,7 +146,7 @@ class Witness:
         names = [str(path) for path in files.paths]
         self._real_nk = reference.answer(trained, names, lambda name: Path(name).read_bytes())
         self._drawn_nk = reference.answer(trained, list(self._awkward), self._awkward.__getitem__)
-        if not np.isfinite(self._real_nk).all():
+        if not (np.isfinite(self._real_nk).all() and np.isfinite(self._drawn_nk).all()):
             raise ExportError(
                 "the checkpoint answers with numbers that are not finite. "
                 "Train it again with a lower --learning-rate"
@@ -148,6 +157,7 @@ class Witness:
 
         Raises:
             ExportError: It has other classes, or cannot read a picture.
+            ModelError: It answers with numbers that are not finite.
         """
         order = _order(self.label_names, exported.spec.label_names)
         real_nk = _file_answers(exported, self.paths)[:, order]
@@ -166,10 +176,11 @@ class Witness:
             checkpoint_accuracy_low=checkpoint_low,
             checkpoint_accuracy_high=checkpoint_high,
             agreement=_agreement(real_nk, self._real_nk),
-            mean_difference=float(np.abs(real_nk - self._real_nk).mean()),
+            mean_difference=_moved(real_nk, self._real_nk),
             max_difference=float(np.abs(real_nk - self._real_nk).max()),
             awkward_count=len(self._awkward),
             awkward_agreement=_agreement(drawn_nk, self._drawn_nk),
+            awkward_mean_difference=_moved(drawn_nk, self._drawn_nk),
             awkward_max_difference=float(np.abs(drawn_nk - self._drawn_nk).max()),
         )
 
@@ -182,7 +193,7 @@ def to_json(rungs: Sequence[Rung], refused: Mapping[str, str], *, max_drop: floa
         refused: By precision, why one was not even measured.
         max_drop: The limit on the loss of accuracy.
     """
-    return json.dumps(as_record(rungs, refused, max_drop=max_drop), indent=1)
+    return json.dumps(as_record(rungs, refused, max_drop=max_drop), indent=1, allow_nan=False)
 
 
 def as_record(
@@ -194,6 +205,7 @@ def as_record(
             "fp32_max_difference": MAX_DIFFERENCE,
             "max_drop": max_drop,
             "max_mean_difference": MAX_MEAN_DIFFERENCE,
+            "max_awkward_mean_difference": MAX_AWKWARD_MEAN_DIFFERENCE,
         },
         "rungs": [asdict(rung) for rung in rungs],
         "refused": dict(refused),
@@ -236,3 +248,8 @@ def _accuracy(
 
 def _agreement(ours_nk: NDArray[np.float32], theirs_nk: NDArray[np.float32]) -> float:
     return float((ours_nk.argmax(1) == theirs_nk.argmax(1)).mean())
+
+
+def _moved(ours_nk: NDArray[np.float32], theirs_nk: NDArray[np.float32]) -> float:
+    """Return the mean total variation; over classes too, it would vanish where they are many."""
+    return float(np.abs(ours_nk - theirs_nk).sum(1).mean()) / 2

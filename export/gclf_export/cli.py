@@ -6,6 +6,7 @@ torch takes seconds to import, so it is imported once the arguments are known to
 import contextlib
 import io
 import logging
+import shlex
 import sys
 import warnings
 from importlib.metadata import version
@@ -123,11 +124,14 @@ def command(
 
     wanted = dict.fromkeys(precision or [PrecisionOption.FP32])
     choices: list[Choice] = [option.value for option in wanted]
+    output = output or checkpoint.with_suffix(".onnx")
     # onnxruntime and torch print, too.
     quiet = contextlib.redirect_stdout(io.StringIO())
     with Console(stderr=True).status("exporting and verifying"), quiet:
         from gclf_export.exporter import export_all
 
+        if triton:
+            _require_place(triton, checkpoint, network, output, choices)
         done = export_all(
             checkpoint,
             output,
@@ -137,18 +141,38 @@ def command(
             validation=validation,
             license=license,
         )
-    if triton:
-        from gclf_export.triton import write_repository
-
-        for file in done.written:
-            write_repository(triton, file.path, file.spec)
     _report(done)
     if triton:
-        typer.echo(f"serve: tritonserver --model-repository {triton}")
+        _serve(triton, done)
     for name, reason in done.refused.items():
         typer.echo(f"error: {name} is not written: {reason}", err=True)
     if done.refused:
         raise typer.Exit(1)
+
+
+def _require_place(
+    repository: Path, source: Path, network: str, output: Path, choices: list[Choice]
+) -> None:
+    """Refuse a name that another model has in the repository, before anything is made."""
+    from gclf_export.precision import REDUCED
+    from gclf_export.production import name_files
+    from gclf_export.triton import require_place
+    from gclf_trainer import checkpoint
+
+    spec = checkpoint.load(source, network=network).spec
+    possible = [p for p in ("fp32", *REDUCED) if p in choices or "auto" in choices]
+    named = name_files(output, choices, possible)
+    for path in {*named.values(), *(name_files(output, choices, possible[:1]).values())}:
+        require_place(repository, path, spec)
+
+
+def _serve(repository: Path, done: "Export") -> None:
+    from gclf_export.triton import write_repository
+
+    for file in done.written:
+        added = write_repository(repository, file.path, file.spec)
+        typer.echo(f"added {added.parent.name}, version {added.name}")
+    typer.echo(f"serve: tritonserver --model-repository {shlex.quote(str(repository))}")
 
 
 def _report(done: "Export") -> None:
@@ -165,7 +189,7 @@ def _report(done: "Export") -> None:
         typer.echo(
             f"wrote {file.path} and {file.card.name} ({file.size_bytes / 1e6:.2f} MB, {weights})"
         )
-    typer.echo(f"next: gclf-infer --batch DIR --model {done.written[0].path}")
+    typer.echo(f"next: gclf-infer --batch DIR --model {shlex.quote(str(done.written[0].path))}")
 
 
 def _inspect(path: Path) -> None:

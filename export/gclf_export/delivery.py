@@ -1,4 +1,4 @@
-"""Files that get their names at the end, all checked: `.NAME.PRECISION.PID.partial` before.
+"""Files that get their names at the end, all checked: `.NAME.DRAFT.PID.RANDOM.partial` before.
 
 A kill at any moment leaves each file the old one or the new one, complete.
 """
@@ -6,7 +6,10 @@ A kill at any moment leaves each file the old one or the new one, complete.
 import contextlib
 import glob
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +18,9 @@ import onnx
 from gclf_export.errors import ExportError
 from gclf_runtime.model_file import seal
 
+# Another container on the same disk may write a part, and its processes cannot be seen from here.
+_STRAY_AFTER_S = 3600
+
 _pending: set[Path] = set()
 
 
@@ -22,7 +28,8 @@ class Delivery:
     """The files of one export; what was not delivered is removed at the end of the `with`.
 
     Args:
-        output: The name that the export was given; what killed exports to it have left is removed.
+        output: The name that the export was given; what killed exports to it have left for an hour
+            is removed.
     """
 
     def __init__(self, output: Path) -> None:
@@ -30,7 +37,7 @@ class Delivery:
         self._partials: dict[str, Path] = {}
 
     def __enter__(self) -> "Delivery":
-        _remove_stray(self._output)
+        remove_stray(self._output.parent, self._output.stem)
         return self
 
     def __exit__(
@@ -40,29 +47,32 @@ class Delivery:
         trace: TracebackType | None,
     ) -> None:
         for partial in self._partials.values():
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            _pending.discard(partial)
+            discard_partial(partial)
 
-    def write(self, draft: str, model: onnx.ModelProto, metadata: Mapping[str, str]) -> Path:
-        """Write a sealed model, on the disk for good, and say where.
+    def write_model(self, draft: str, model: onnx.ModelProto, metadata: Mapping[str, str]) -> Path:
+        """Write a sealed model; its metadata become those given. Otherwise as `write`."""
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, dict(metadata))
+        return self.write(draft, seal(model.SerializeToString()))
+
+    def write(self, draft: str, content: bytes) -> Path:
+        """Write a file, on the disk for good, and say where.
 
         Args:
             draft: What to call it until it has its name; an older one of that name is replaced.
-            model: Its metadata become those given.
-            metadata: Texts by key.
+            content: All of it.
 
         Raises:
             ExportError: It cannot be written.
         """
-        partial = self._output.with_name(f".{self._output.name}.{draft}.{os.getpid()}.partial")
-        self._partials[draft] = partial
-        _pending.add(partial)
-        del model.metadata_props[:]
-        onnx.helper.set_model_props(model, dict(metadata))
+        if draft not in self._partials:
+            self._partials[draft] = name_partial(
+                self._output.parent, f"{self._output.name}.{draft}"
+            )
+        partial = self._partials[draft]
         try:
             with partial.open("wb") as file:
-                file.write(seal(model.SerializeToString()))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -76,38 +86,78 @@ class Delivery:
             text = text.replace(str(partial), str(self._output))
         return text
 
-    def deliver(self, draft: str, output: Path) -> None:
-        """Give a written file its name, in place of an older one.
+    def deliver(self, names: Mapping[str, Path]) -> None:
+        """Give written files their names, in place of older ones.
+
+        Args:
+            names: By draft.
 
         Raises:
-            ExportError: The name is a folder's, or may not be given.
+            ExportError: One is a folder's, then nothing was named; or one may not be given.
         """
-        try:
-            self._partials[draft].replace(output)
-        except OSError as error:
-            raise _unwritable(output, error) from error
-        _sync(output.parent)
+        require_files(names.values())
+        done: list[str] = []
+        for draft, output in names.items():
+            try:
+                self._partials[draft].replace(output)
+            except OSError as error:
+                raise _unwritable(output, error, done) from error
+            done.append(output.name)
+            _sync(output.parent)
+
+
+def require_files(outputs: Iterable[Path]) -> None:
+    """See that no name is a folder's.
+
+    Raises:
+        ExportError: One is.
+    """
+    for output in outputs:
+        if output.is_dir():
+            raise ExportError(f"{output} cannot be written (it is a folder). Name another --output")
+
+
+def name_partial(folder: Path, name: str) -> Path:
+    """Name what has no name yet, as nobody else does; a signal's `discard` removes it."""
+    partial = folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}.partial"
+    _pending.add(partial)
+    return partial
+
+
+def discard_partial(partial: Path) -> None:
+    """Remove a file or folder that was not given its name, if it is there."""
+    with contextlib.suppress(OSError):  # on Windows, an open file stays
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+    _pending.discard(partial)
 
 
 def discard() -> str:
     """Remove what this process has begun, for a signal, and return the last words."""
     for partial in tuple(_pending):
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        discard_partial(partial)
     return "stopped: each file is the old one, or the new one complete"
 
 
-def _remove_stray(output: Path) -> None:
-    """Remove what exports to this name have left that were killed, parts of cards too."""
-    for partial in output.parent.glob(f".{glob.escape(output.stem)}.*.partial"):
-        pid = partial.name.removesuffix(".partial").rpartition(".")[2]
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            with contextlib.suppress(OSError):  # on Windows, an open file stays
-                partial.unlink(missing_ok=True)
+def remove_stray(folder: Path, stem: str) -> None:
+    """Remove what killed exports to a name have left an hour ago or more."""
+    for partial in folder.glob(f".{glob.escape(stem)}.*.partial"):
+        with contextlib.suppress(OSError):
+            is_old = time.time() - partial.stat().st_mtime > _STRAY_AFTER_S
+            if is_old and partial not in _pending and not _is_at_work(partial):
+                discard_partial(partial)
+
+
+def _is_at_work(partial: Path) -> bool:
+    """Tell whether the process that a part is named after runs here, and is not this one."""
+    pids = [int(part) for part in partial.name.split(".")[-3:-1] if part.isdecimal()]
+    return any(pid != os.getpid() and _is_alive(pid) for pid in pids[:1])
 
 
 def _is_alive(pid: int) -> bool:
-    if os.name == "nt" or pid == os.getpid():  # there signal 0 is Ctrl-C
+    if os.name == "nt":  # there signal 0 is Ctrl-C
         return False
     try:
         os.kill(pid, 0)
@@ -118,9 +168,10 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _unwritable(output: Path, error: OSError) -> ExportError:
+def _unwritable(output: Path, error: OSError, done: Iterable[str] = ()) -> ExportError:
     reason = error.strerror or str(error)
-    return ExportError(f"{output} cannot be written ({reason}). Name another --output")
+    new = f"; {' and '.join(done)} are the new ones already" if done else ""
+    return ExportError(f"{output} cannot be written ({reason}){new}. Name another --output")
 
 
 def _sync(folder: Path) -> None:

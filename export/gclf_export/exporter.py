@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gclf_export.card import read_groups
 from gclf_export.errors import ExportError
 from gclf_export.listing import CALIBRATION_REMEDY, read_listing, read_validation
 from gclf_export.precision import Choice
@@ -99,5 +100,7 @@ def export_all(
             calibration=lambda: read_listing(listing, names, remedy=CALIBRATION_REMEDY),
             precisions=precisions,
             max_drop=max_drop,
+            is_own_split=validation is None,
+            groups=read_groups(source.parent / "result.json"),
         )
     )

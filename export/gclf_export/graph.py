@@ -9,6 +9,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from gclf_export.errors import ExportError
 from gclf_runtime import InputSpec
 from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.evaluation import Normalise, to_nchw
@@ -44,9 +45,29 @@ def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
     Args:
         deployable: In evaluation mode, on the CPU.
         spec: The size of its input.
+
+    Raises:
+        ExportError: torch cannot write the network as a graph.
     """
+    try:
+        program = _export(deployable, spec)
+    except Exception as error:  # torch raises its own, and whatever the network does
+        reason = " ".join(str(error).partition("## ")[0].split())[:300]
+        raise ExportError(
+            f"torch cannot write the network as a graph ({type(error).__name__}: {reason}). "
+            "No if or loop of its forward may depend on the pixels: use torch.where, and try "
+            "torch.export.export on it alone"
+        ) from error
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    _forget_the_build(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _export(deployable: Deployable, spec: InputSpec) -> Any:
     example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
-    program: Any = torch.onnx.export(
+    return torch.onnx.export(
         deployable,
         (example,),
         dynamo=True,
@@ -57,11 +78,6 @@ def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
         opset_version=OPSET,
         verbose=False,
     )
-    model: onnx.ModelProto = program.model_proto
-    model.ir_version = IR_VERSION
-    _forget_the_build(model)
-    onnx.checker.check_model(model, full_check=True)
-    return model
 
 
 def _forget_the_build(model: onnx.ModelProto) -> None:

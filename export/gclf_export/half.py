@@ -1,8 +1,8 @@
 """Float graph to fp16 or bf16: weights and convolutions in 16 bits, the ends in float32.
 
-Pixels, their normalisation, the last matrix and softmax stay as they are: 16 bits would round the
-mean, and the outputs of the contract are float32. It is a pass of a hundred lines of its own: the
-converters around onnx bring a cast and back around every operator they leave alone.
+Pixels, their normalisation, the last matrix, the temperature and softmax stay as they are: 16 bits
+would round the mean, and the outputs of the contract are float32. It is a pass of a hundred lines
+of its own: the converters around onnx bring a cast and back around every operator they leave alone.
 """
 
 from typing import Literal
@@ -83,9 +83,12 @@ def _inside(graph: onnx.GraphProto) -> set[str]:
     """Name the first output of every node after the normalisation and before the logits."""
     start = from_images(graph)[: len(NORMALISATION)]
     is_normalised = [node.op_type for node in start] == NORMALISATION
-    ends = {output.name for output in graph.output}
     outside = {node.output[0] for node in start} if is_normalised else set[str]()
-    outside |= {node.output[0] for node in graph.node if ends & {*node.output}}
+    after = {"logits"}
+    for node in graph.node:  # each comes after those it takes from
+        if after & {*node.input, *node.output}:
+            after |= {*node.output}
+            outside.add(node.output[0])
     return {node.output[0] for node in graph.node} - outside
 
 

@@ -3,6 +3,7 @@
 Axes: n batch, h height, w width, c channels (RGB).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -110,8 +111,8 @@ def from_config(
     spec = ModelSpec(
         label_names=tuple(label_names),
         input=InputSpec(
-            height=int(height / crop_pct),
-            width=int(width / crop_pct),
+            height=_whole(height / crop_pct),
+            width=_whole(width / crop_pct),
             fit="crop",
             interpolation=cast(Interpolation, interpolation),
         ),
@@ -120,6 +121,11 @@ def from_config(
     )
     larger = (spec.input.height, spec.input.width)
     return spec, module if larger == (height, width) else Cropped(module, (height, width))
+
+
+def _whole(side: float) -> int:
+    """Round down, as timm does, but not 224 / 0.56, which floats make 399.999…, to 399."""
+    return math.floor(side + 1e-6)
 
 
 class Cropped(nn.Module):

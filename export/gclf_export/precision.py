@@ -2,6 +2,8 @@
 
 from typing import Literal
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+from gclf_runtime.spec import Precision as Precision
+
 # `auto` is the fastest admitted on each provider of this machine.
 Choice = Literal["fp32", "fp16", "bf16", "int8", "auto"]
+REDUCED: tuple[Precision, ...] = ("int8", "fp16", "bf16")

@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 
 from gclf_export import golden
-from gclf_export.card import write_card
+from gclf_export.card import Score, card
 from gclf_export.certificate import Rung, Witness, as_record, to_json
-from gclf_export.delivery import Delivery
+from gclf_export.delivery import Delivery, require_files
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable, to_onnx
 from gclf_export.half import to_half
@@ -24,13 +24,11 @@ from gclf_export.inspection import CERTIFICATE_KEY
 from gclf_export.int8 import best_int8
 from gclf_export.ladder import Ladder, Step, pick
 from gclf_export.listing import load_all
-from gclf_export.precision import Choice, Precision
+from gclf_export.precision import REDUCED, Choice, Precision
 from gclf_runtime import Classifier, ModelError, ModelSpec
 from gclf_runtime.spec import SPEC_KEY
 from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.folders import LabelledFiles
-
-_REDUCED: tuple[Precision, ...] = ("int8", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,8 @@ class Order:
         calibration: Gives training pictures for int8; raises an ExportError where there are none.
         precisions: Which, at least one.
         max_drop: How much accuracy a reduced precision may cost, 0-1.
+        is_own_split: Whether the pictures are those that the training validated on.
+        groups: Accuracy by groups of pictures, for the card.
     """
 
     trained: Checkpoint
@@ -88,11 +88,13 @@ class Order:
     calibration: Callable[[], LabelledFiles]
     precisions: Sequence[Choice] = ("fp32",)
     max_drop: float = 0.005
+    is_own_split: bool = False
+    groups: Sequence[Score] = ()
 
     @property
     def reduced(self) -> list[Precision]:
         """The precisions to try beside fp32, which is always made: the others are timed by it."""
-        return [p for p in _REDUCED if p in self.precisions or "auto" in self.precisions]
+        return [p for p in REDUCED if p in self.precisions or "auto" in self.precisions]
 
 
 @dataclass
@@ -108,13 +110,15 @@ def produce(order: Order) -> Export:
 
     Raises:
         ExportError: The fp32 file does not answer as the network does, no precision asked for was
-            admitted, or a file cannot be written. Older files are then as they were.
+            admitted, or a file cannot be written. Older files are then as they were; where the
+            disk fails between two of them, it says which are new.
     """
+    require_files([order.output])
     if not order.output.parent.is_dir():
         raise ExportError(f"no folder at {order.output.parent}. Make it, or name another --output")
     spec = replace(
         order.trained.spec,
-        checkpoint_sha256=order.trained.sha256,
+        checkpoint_sha256=order.trained.sha256 or order.trained.spec.checkpoint_sha256,
         versions={**order.trained.spec.versions, **_versions()},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -126,28 +130,40 @@ def produce(order: Order) -> Export:
             rungs = [rung for step in drafts.steps.values() for rung in step.rungs]
             refusals = {s.precision: s.refusal for s in drafts.steps.values() if s.refusal}
             text = to_json(rungs, refusals, max_drop=order.max_drop)
-            specs = {p: _finish(delivery, spec, drafts, p, text) for p in chosen}
+            finished = {p: _finish(order, delivery, spec, drafts, p, text) for p in chosen}
         except ModelError as error:
             raise ExportError(
                 f"what was exported does not work: {delivery.named(error)}"
             ) from error
-        names = _names(order, chosen)
-        for precision in chosen:
-            delivery.deliver(precision, names[precision])
-    certificate = as_record(rungs, refusals, max_drop=order.max_drop)
-    files = tuple(
-        _with_card(order, names[p], specs[p], drafts.steps[p], certificate) for p in chosen
-    )
-    return Export(files, refused, certificate)
+        certificate = as_record(rungs, refusals, max_drop=order.max_drop)
+        names = name_files(order.output, order.precisions, chosen)
+        files = [
+            _with_card(order, delivery, names[p], drafts.steps[p], *finished[p], certificate)
+            for p in chosen
+        ]
+        finals: dict[str, Path] = {**names}
+        delivery.deliver(finals | {f"{p}.card": _card_path(names[p]) for p in chosen})
+    return Export(tuple(files), refused, certificate)
+
+
+def _card_path(model: Path) -> Path:
+    return model.with_suffix(".card.md")
 
 
 def _with_card(
-    order: Order, path: Path, spec: ModelSpec, step: Step, certificate: Mapping[str, Any]
+    order: Order,
+    delivery: Delivery,
+    path: Path,
+    step: Step,
+    spec: ModelSpec,
+    draft: Path,
+    certificate: Mapping[str, Any],
 ) -> Exported:
-    card = path.with_suffix(".card.md")
-    write_card(card, path, spec, certificate)
+    data = draft.read_bytes()
+    text = card(path.name, data, spec, certificate, order.groups, is_own_split=order.is_own_split)
+    delivery.write(f"{step.precision}.card", text.encode())
     parameters = sum(p.numel() for p in order.trained.network.parameters())
-    return Exported(path, path.stat().st_size, parameters, spec, step.rungs, card)
+    return Exported(path, len(data), parameters, spec, step.rungs, _card_path(path))
 
 
 def _climb(
@@ -171,6 +187,10 @@ def _climb(
             reduced = _reduce(order, spec, model, precision)
         except ExportError as error:
             drafts.steps[precision] = Step(precision, (), str(error))
+            continue
+        except Exception as error:  # the quantisers', of any kind; the fp32 file is sound
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            drafts.steps[precision] = Step(precision, (), f"it cannot be made ({reason})")
             continue
         path = _draft(delivery, drafts, spec, precision, reduced)
         drafts.steps[precision] = ladder.climb(precision, path)
@@ -197,7 +217,7 @@ def _draft(
 ) -> Path:
     drafts.models[precision] = model
     own = replace(spec, precision=precision)
-    return delivery.write(precision, model, {SPEC_KEY: own.to_json()})
+    return delivery.write_model(precision, model, {SPEC_KEY: own.to_json()})
 
 
 def _choose(
@@ -229,23 +249,34 @@ def _mark(drafts: _Drafts, precision: Precision, note: str) -> None:
     drafts.steps[precision] = replace(step, rungs=rungs)
 
 
-def _names(order: Order, chosen: Sequence[Precision]) -> dict[Precision, Path]:
+def name_files(
+    output: Path, asked: Sequence[Choice], chosen: Sequence[Precision]
+) -> dict[Precision, Path]:
     """Give a single file the output's name; where several were asked for, with the precision."""
-    output = order.output
-    if len(chosen) == 1 and len({*order.precisions}) == 1:
+    if len(chosen) == 1 and len({*asked}) == 1:
         return {chosen[0]: output}
     return {p: output.with_name(f"{output.stem}.{p}{output.suffix}") for p in chosen}
 
 
 def _finish(
-    delivery: Delivery, spec: ModelSpec, drafts: _Drafts, precision: Precision, certificate: str
-) -> ModelSpec:
+    order: Order,
+    delivery: Delivery,
+    spec: ModelSpec,
+    drafts: _Drafts,
+    precision: Precision,
+    certificate: str,
+) -> tuple[ModelSpec, Path]:
     """Write a draft anew with all that it carries, and see that it opens."""
     rung = drafts.steps[precision].rungs[0]
     measured = {"val_accuracy": rung.accuracy, "val_count": rung.count}
-    spec = replace(spec, precision=precision, metrics={**spec.metrics, **measured})
+    known = {  # what was measured on other pictures would be read as of these
+        name: value
+        for name, value in spec.metrics.items()
+        if order.is_own_split or not name.startswith("val_")
+    }
+    spec = replace(spec, precision=precision, metrics=known | measured)
     model = drafts.models[precision]
-    path = delivery.write(precision, model, {SPEC_KEY: spec.to_json()})
+    path = delivery.write_model(precision, model, {SPEC_KEY: spec.to_json()})
     pictures = golden.pictures()
     predictions = Classifier(path, device="cpu").predict_images(pictures.values())
     answers = [prediction.probabilities_k for prediction in predictions]
@@ -255,8 +286,9 @@ def _finish(
         CERTIFICATE_KEY: certificate,
         "names": str(dict(enumerate(spec.label_names))),  # as Ultralytics writes and reads it
     }
-    Classifier(delivery.write(precision, model, metadata), device="cpu")
-    return spec
+    path = delivery.write_model(precision, model, metadata)
+    Classifier(path, device="cpu")
+    return spec, path
 
 
 def _versions() -> dict[str, str]:

@@ -98,7 +98,8 @@ def _float_nodes(graph: onnx.GraphProto, kept: Kept) -> list[str]:
 def _is_one_level(spec: ModelSpec) -> bool:
     """Tell whether one whole level is every channel's mean, and one number its deviation."""
     level = spec.mean[0] * 255
-    return len({*spec.mean}) == len({*spec.std}) == 1 and abs(level - round(level)) < 1e-4
+    is_level = 0 <= round(level) <= 255 and abs(level - round(level)) < 1e-4
+    return is_level and len({*spec.mean}) == len({*spec.std}) == 1
 
 
 def _take_pixels_as_they_are(graph: onnx.GraphProto) -> None:

@@ -13,14 +13,26 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from gclf_export.errors import ExportError
 from gclf_runtime import InputSpec
 from gclf_runtime.cpus import available_cpus
 from gclf_trainer.checkpoint import Checkpoint
 
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+# Image.open would refuse what has many pixels, and make another kind of a JPEG of several pictures.
+_KINDS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"\x89PNG": PngImageFile,
+    b"GIF8": GifImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
+}
 _BATCH = 64
 _ORIENTATION_TAG = 0x0112
 # What the EXIF orientation asks for, in numpy's words.
@@ -78,17 +90,27 @@ def pixels(data: bytes, spec: InputSpec, name: str = "a picture") -> NDArray[np.
         ExportError: It cannot be read.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.format == "JPEG" and spec.jpeg_scale_margin:
-                side = spec.jpeg_scale_margin * max(spec.height, spec.width)
-                image.draft(None, (side, side))
-            upright_hwc = _TURN.get(_orientation(image), lambda hwc: hwc)(_rgb(image))
-            return np.asarray(_fitted(Image.fromarray(upright_hwc.copy()), spec))
+        try:
+            upright_hwc = _upright(data, spec.jpeg_scale_margin * max(spec.height, spec.width))
+        except Exception:  # lossless JPEGs cannot be decoded at a reduced scale
+            upright_hwc = _upright(data, 0)
+        return np.asarray(_fitted(Image.fromarray(upright_hwc.copy()), spec))
     except Exception as error:  # Pillow raises nine kinds on bad files, SyntaxError among them
         reason = " ".join(str(error).split())[:200]
         raise ExportError(
             f"{name} cannot be decoded ({reason}). Remove it from the pictures to verify on"
         ) from error
+
+
+def _upright(data: bytes, side: int) -> NDArray[np.uint8]:
+    """Decode, a JPEG at 1/2, 1/4 or 1/8 while no side is below the one given; 0 is in full."""
+    opened = next((kind for start, kind in _KINDS.items() if data.startswith(start)), None)
+    if not opened:
+        raise ValueError("neither JPEG, PNG, GIF, WebP nor BMP")
+    with opened(io.BytesIO(data)) as image:
+        if opened is JpegImageFile and side:
+            image.draft(None, (side, side))
+        return _TURN.get(_orientation(image), lambda hwc: hwc)(_rgb(image))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -121,7 +121,14 @@ def csharp(spec: ModelSpec, model: str) -> str:
     return _CSHARP.format(fit=fit, sampler=sampler, **_names(spec, model))
 
 
+def quoted(text: str) -> str:
+    """Write a text as JSON's string, which is one in all three languages.
+
+    Signs beyond 16 bits stay as they are: Python does not join the two halves JSON makes of them.
+    """
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _names(spec: ModelSpec, model: str) -> dict[str, str | int]:
-    # JSON's strings are strings in all three languages.
-    texts = {"model": json.dumps(model), "picture": json.dumps(PICTURE)}
+    texts = {"model": quoted(model), "picture": quoted(PICTURE)}
     return {**texts, "width": spec.input.width, "height": spec.input.height}

@@ -17,7 +17,7 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ),
     ("pictures", "{count}"),
     ("same answer", "{agreement:.2%}"),
-    ("mean |Δp|", "{mean_difference:.1e}"),
+    ("mean Δ", "{mean_difference:.1e}"),
     ("max |Δp|", "{max_difference:.1e}"),
     ("awkward", "{awkward_agreement:.0%} of {awkward_count}, {awkward_max_difference:.1e}"),
     ("ms/batch", "{milliseconds:.1f}/{batch_size}"),

@@ -1,5 +1,8 @@
+import ast
 import hashlib
+import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from gclf_export import ExportError
-from gclf_export.card import card, write_card
+from gclf_export.card import card, read_groups
 from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec
 from gclf_trainer.scores import wilson
 
@@ -26,7 +28,9 @@ RUNG: dict[str, Any] = {
     "max_difference": 1.1e-6,
     "awkward_count": 40,
     "awkward_agreement": 1.0,
+    "awkward_mean_difference": 4e-7,
     "awkward_max_difference": 2e-6,
+    "batch_size": 64,
     "milliseconds": 5.61,
     "verdict": "written",
 }
@@ -82,12 +86,12 @@ def test_what_is_not_known_is_said_to_be_not_known(data: bytes, spec: ModelSpec)
     for sentence in (
         "Its accuracy is not known",
         "were not calibrated",
-        "by groups of pictures is not known",
         "There is none: the file was not compared",
         "| licence of the weights | not stated |",
     ):
         assert sentence in text
     assert not re.search(r"\b(None|nan)\b", text.split("## How to use it")[0])
+    assert "groups" not in text.split("## How to use it")[0]
 
 
 @pytest.mark.parametrize("absent", [None, *RUNG], ids=str)
@@ -144,15 +148,78 @@ def test_the_card_says_how_a_picture_is_fitted(data: bytes, spec: ModelSpec, fit
     assert "draft" not in text
 
 
-def test_a_card_is_written_whole_or_not_at_all(tmp_path: Path, colours: Path, spec: ModelSpec):
-    write_card(tmp_path / "m.card.md", colours, spec, {"rungs": [RUNG]})
-    written = (tmp_path / "m.card.md").read_text(encoding="utf-8")
-
-    assert written == card("colours.onnx", colours.read_bytes(), spec, {"rungs": [RUNG]})
-    with pytest.raises(ExportError, match="cannot be written"):
-        write_card(tmp_path / "absent" / "m.card.md", colours, spec, None)
-    (tmp_path / "no.onnx").write_bytes(b"no model")
+def test_a_card_is_of_models_only(spec: ModelSpec):
     with pytest.raises(ModelError, match="is not a model that gclf opens"):
-        write_card(tmp_path / "m.card.md", tmp_path / "no.onnx", spec, None)
-    assert (tmp_path / "m.card.md").read_text(encoding="utf-8") == written
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.card.md", "no.onnx"]
+        card("no.onnx", b"no model", spec)
+
+
+def test_the_rows_of_the_file_are_marked_and_what_was_not_timed_has_no_time(
+    data: bytes, spec: ModelSpec
+):
+    untimed = RUNG | {"precision": "int8", "batch_size": 0, "milliseconds": 0.0}
+
+    section = card("m.onnx", data, spec, {"rungs": [RUNG, untimed]}).split("## Certificate")[1]
+
+    header, _, own, other = (line for line in section.splitlines() if line.startswith("|"))
+    time = cells(header).index("ms per batch")
+    assert cells(own)[0] == "**fp32, this file**"
+    assert cells(other)[0] == "int8"
+    assert (cells(own)[time], cells(other)[time]) == ("5.61 of 64", "")
+
+
+def test_what_was_refused_is_listed_with_its_reason(data: bytes, spec: ModelSpec):
+    text = card("m.onnx", data, spec, {"rungs": [RUNG], "refused": {"bf16": "no | kernel"}})
+
+    assert "- bf16 was refused: no \\| kernel\n" in text
+
+
+@pytest.mark.parametrize("is_own_split", [True, False])
+def test_the_best_epoch_is_spoken_of_only_for_pictures_that_chose_it(
+    data: bytes, spec: ModelSpec, is_own_split: bool
+):
+    measured = replace(spec, metrics={"val_accuracy": 0.9, "val_count": 20})
+
+    text = card("m.onnx", data, measured, is_own_split=is_own_split)
+
+    assert ("best epoch was chosen" in text) == is_own_split
+
+
+def test_a_temperature_without_a_measured_error_is_said_to_be_one(data: bytes, spec: ModelSpec):
+    text = card("m.onnx", data, replace(spec, metrics={}, temperature=1.3))
+
+    assert "were not calibrated" not in text
+    assert "the temperature is 1.3; how near" in text
+
+
+@pytest.mark.parametrize("name", ["it's $HOME.onnx", "für 😀.onnx", "a`b.onnx", "\udcff.onnx"])
+def test_a_name_is_the_same_in_the_shell_and_in_python(data: bytes, spec: ModelSpec, name: str):
+    text = card(name, data, spec)
+    name = name.encode("utf-8", "replace").decode()
+    blocks = dict(re.findall(r"```(bash|python)\n(.*?)```", text, re.DOTALL)[:2])
+    words = shlex.split(blocks["bash"])
+
+    assert words[words.index("--model") + 1] == name
+    strings = [
+        n.value for n in ast.walk(ast.parse(blocks["python"])) if isinstance(n, ast.Constant)
+    ]
+    assert name in strings
+
+
+def test_groups_are_those_of_the_run(tmp_path: Path):
+    score = {"count": 65, "right": 42, "accuracy": 0.646, "interval": [0.525, 0.751]}
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"groups": {"columns": {"age": {"0-2": score}}}}))
+
+    assert read_groups(result) == [
+        {
+            "group": "age: 0-2",
+            "count": 65,
+            "accuracy": 0.646,
+            "accuracy_low": 0.525,
+            "accuracy_high": 0.751,
+        }
+    ]
+    for other in ("{}", "no JSON", '{"groups": {"columns": {"age": 3}}}', "[]"):
+        result.write_text(other)
+        assert read_groups(result) == []
+    assert read_groups(tmp_path / "absent.json") == []

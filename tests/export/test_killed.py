@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from gclf_export import ExportError
 from gclf_export.delivery import Delivery
 from gclf_runtime import Classifier
 
@@ -55,6 +56,7 @@ def test_ten_kills_leave_no_broken_file(run: Path, exported: Path, tmp_path: Pat
     output.write_bytes(exported.read_bytes())
     chance = random.Random(0)
     seen: set[str] = set()
+    struck = 0
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _EXPORTS, run / "model.pt", output],
         stdin=subprocess.PIPE,
@@ -72,15 +74,18 @@ def test_ten_kills_leave_no_broken_file(run: Path, exported: Path, tmp_path: Pat
             while number % 2 and partials(tmp_path) in (before, []) and is_running(child):
                 time.sleep(0.005)
             time.sleep(chance.uniform(0, 1.5))
+            struck += is_running(child)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             assert exports.stdout.readline() == "ended\n"
             seen.add(Classifier(output, device="cpu").sha256)
-            assert len(partials(tmp_path)) <= 1  # an export removes what those before it have left
+            for part in partials(tmp_path):
+                os.utime(part, (0, 0))  # an export removes what those before it left an hour ago
         exports.stdin.write("to its end\n")
         exports.stdin.flush()
         exports.stdout.readline()
         assert exports.stdout.readline() == "ended\n"
+    assert struck >= _KILLS // 2
     assert Classifier(output, device="cpu").sha256 not in seen
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.card.md"}
 
@@ -88,17 +93,39 @@ def test_ten_kills_leave_no_broken_file(run: Path, exported: Path, tmp_path: Pat
 def test_what_a_killed_export_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = tmp_path / f".m[1].onnx.fp32.{ended.pid}.partial"
+    left = tmp_path / f".m[1].onnx.fp32.{ended.pid}.0a1b2c3d.partial"
     older = tmp_path / f".m[1].onnx.{ended.pid}.partial"
-    running = tmp_path / f".m[1].onnx.fp32.{os.getppid()}.partial"
-    other = tmp_path / f".n.onnx.fp32.{ended.pid}.partial"
-    for path in (left, older, running, other):
+    same_pid = tmp_path / f".m[1].onnx.{os.getpid()}.0a1b2c3d.partial"
+    running = tmp_path / f".m[1].onnx.fp32.{os.getppid()}.0a1b2c3d.partial"
+    other = tmp_path / f".n.onnx.fp32.{ended.pid}.0a1b2c3d.partial"
+    elsewhere = tmp_path / f".m[1].onnx.fp32.{ended.pid}.00000000.partial"
+    for path in (left, older, same_pid, running, other, elsewhere):
         path.write_bytes(b"a part")
+        if path != elsewhere:
+            os.utime(path, (0, 0))
 
-    with Delivery(tmp_path / "m[1].onnx"):
-        pass
+    with Delivery(tmp_path / "m[1].onnx") as delivery:
+        mine = delivery.write("fp32", b"a part")
+        os.utime(mine, (0, 0))
+        with Delivery(tmp_path / "m[1].onnx"):
+            assert set(tmp_path.iterdir()) == {running, other, elsewhere, mine}
 
-    assert set(tmp_path.iterdir()) == {running, other}
+    assert set(tmp_path.iterdir()) == {running, other, elsewhere}
+
+
+def test_a_folder_in_the_place_of_one_file_leaves_the_other_as_it_was(tmp_path: Path):
+    model, card = tmp_path / "m.onnx", tmp_path / "m.card.md"
+    model.write_bytes(b"the old file")
+    card.mkdir()
+
+    with Delivery(model) as delivery:
+        delivery.write("fp32", b"the new file")
+        delivery.write("card", b"its card")
+        with pytest.raises(ExportError, match=r"m\.card\.md cannot be written .* a folder"):
+            delivery.deliver({"fp32": model, "card": card})
+
+    assert model.read_bytes() == b"the old file"
+    assert set(tmp_path.iterdir()) == {model, card}
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks into /proc")

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torchvision.transforms._presets import (  # pyright: ignore[reportMissingTy
 
 from gclf_export import ExportError, export_module
 from gclf_export.modules import Cropped, from_config
-from gclf_runtime import Classifier, InputSpec
+from gclf_runtime import Classifier, InputSpec, ModelSpec
 
 CONFIG = {
     "input_size": (3, 56, 56),
@@ -71,6 +72,30 @@ def test_a_config_without_a_cut_is_its_own_input():
 
     assert same is module
     assert (spec.input.height, spec.input.width, spec.input.fit) == (56, 56, "crop")
+
+
+def test_a_side_that_floats_make_a_hair_too_short_is_whole():
+    config = {**CONFIG, "input_size": (3, 224, 224), "crop_pct": 0.56}
+
+    spec, _ = from_config(config, ["a", "b"], torch.nn.Identity())
+
+    assert (spec.input.height, spec.input.width) == (400, 400)
+
+
+class Branching(torch.nn.Module):
+    """Goes another way for dark pictures, which no graph can."""
+
+    def forward(self, pixels_nchw: torch.Tensor) -> torch.Tensor:
+        return pixels_nchw.mean((2, 3)) if pixels_nchw.mean() > 0 else pixels_nchw.amax((2, 3))
+
+
+def test_a_network_that_is_no_graph_is_refused_with_a_remedy(pictures: Path, tmp_path: Path):
+    spec = ModelSpec(label_names=("a", "b", "c"), input=InputSpec(height=8, width=8))
+    shutil.copytree(pictures / "a", pictures / "c")
+
+    with pytest.raises(ExportError, match=r"as a graph \(.*\)\. .* torch\.where"):
+        export_module(Branching(), spec, tmp_path / "m.onnx", pictures=pictures)
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_the_cut_is_that_of_torchvision():
