@@ -27,7 +27,7 @@ from gclf_trainer.scores import wilson
 MAX_DIFFERENCE = 1e-4  # in fp32: kernels differ in their order of summing, by some 1e-6
 # In reduced precision the accuracy decides; where more probability than this lies on other classes
 # in the mean, it is another model. Measured: int8 of a 126-class resnet10 0.016 on 300 validation
-# pictures and 0.031 on the awkward ones, fp16 0.0005 on both; a temperature of 3 for 1 is 0.4.
+# pictures and 0.031 on the awkward ones, fp16 0.0005 on both.
 MAX_MEAN_DIFFERENCE, MAX_AWKWARD_MEAN_DIFFERENCE = 0.05, 0.1
 
 

@@ -8,6 +8,7 @@ What differs: dropout is drawn by each process for its own pictures.
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,9 @@ from gclf_trainer.torchrun import is_launched
 _TIMEOUT = timedelta(hours=6)
 
 _T = TypeVar("_T")
+
+
+_HEARD_S = 10  # it is ended sooner, by torchrun
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Ranks:
         finally:  # also after an error, so that nobody waits
             dist.broadcast_object_list(made, src=0, device=torch.device("cpu"))
         if not made[1]:
+            time.sleep(_HEARD_S)  # torchrun ends all as soon as one has, and the first has to speak
             raise SystemExit(1)
         return made[0]
 
