@@ -161,7 +161,7 @@ def _require_place(
 
     spec = checkpoint.load(source, network=network).spec
     all_of_them: tuple[Precision, ...] = ("fp32", *REDUCED)
-    possible = [p for p in all_of_them if p in choices or "auto" in choices]
+    possible: list[Precision] = [p for p in all_of_them if p in choices or "auto" in choices]
     named = name_files(output, choices, possible)
     for path in {*named.values(), *(name_files(output, choices, possible[:1]).values())}:
         require_place(repository, path, spec)

@@ -113,7 +113,7 @@ def test_a_resize_without_antialias_is_caught(trained: Checkpoint):
     picture = Image.open(io.BytesIO(data)).convert("RGB")
     spec = trained.spec.input
     coarse = torch.nn.functional.interpolate(
-        torch.from_numpy(np.asarray(picture)).permute(2, 0, 1)[None].float(),
+        torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float(),
         (spec.height, spec.width),
         mode="bilinear",
     )
