@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 PATH_CHARS, NAME_CHARS = 300, 80
-POLICY = (
+_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
@@ -43,3 +43,26 @@ def image(pixels_hwc: NDArray[np.uint8], alt: str) -> str:
     data = base64.b64encode(file.getvalue()).decode()
     height, width, _ = pixels_hwc.shape
     return f'<img width="{width}" height="{height}" alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+def page(title: str, style: str, body: str, *, made_by: str) -> str:
+    """Frame a page; the title is text, the style is CSS and the body is HTML."""
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{safe(title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<footer>Made by {made_by}. This page holds its pictures and loads nothing.</footer>
+</body>
+</html>
+"""

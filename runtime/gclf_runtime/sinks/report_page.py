@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gclf_runtime.sinks import markup
-from gclf_runtime.sinks.markup import NAME_CHARS, POLICY, image, safe
+from gclf_runtime.sinks.markup import NAME_CHARS, image, safe
 
 _BELOW = 2  # guesses that have room below their picture; more stand beside it
 
@@ -91,7 +91,8 @@ def render(
         _gallery(groups) if groups else "",
         _failures(kinds, failures) if kinds else "",
     ]
-    return _page("\n".join(part for part in parts if part))
+    body = "\n".join(part for part in parts if part)
+    return markup.page("Classification report", _style(), body, made_by="gclf-infer")
 
 
 def _heading(files: int, groups: list[Group], failed: int) -> str:
@@ -285,25 +286,3 @@ def _failures(kinds: Counter[str], failures: list[tuple[str, str, str]]) -> str:
 
 def _style() -> str:
     return resources.files("gclf_runtime.sinks").joinpath("report.css").read_text(encoding="utf-8")
-
-
-def _page(body: str) -> str:
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>Classification report</title>
-<style>{_style()}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<footer>Made by gclf-infer. This page holds its pictures and loads nothing.</footer>
-</body>
-</html>
-"""

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gclf_runtime.sinks.markup import NAME_CHARS, POLICY, image, name, safe
+from gclf_runtime.sinks import markup
+from gclf_runtime.sinks.markup import NAME_CHARS, image, name, safe
 
 __all__ = [
     "between",
@@ -100,25 +101,7 @@ def grid(ticks: Sequence[float], unit: str) -> str:
 
 def page(title: str, body: str) -> str:
     """Frame the body; the title is text."""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{safe(title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<footer>Made by gclf-train. This page holds its pictures and loads nothing.</footer>
-</body>
-</html>
-"""
+    return markup.page(title, _STYLE, body, made_by="gclf-train")
 
 
 _STYLE = """
