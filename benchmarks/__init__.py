@@ -1,0 +1,1 @@
+"""How fast, how small, how soon: one file per question, `python -m benchmarks` for all of them."""
