@@ -1,0 +1,71 @@
+"""What every question is given: options, and pictures and models made once."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.measuring import Rule
+from benchmarks.pictures import make_faces, make_photos, sources
+
+EMBEDDED = Path(__file__).parent.parent / "runtime" / "gclf_runtime" / "models" / "gender.onnx"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how to measure.
+
+    Attributes:
+        scratch: A folder for pictures and models; what is there already is used again.
+        data: Has `faces/val`; the examples are used where it is absent.
+        quick: Small sizes and one round.
+        rule: When to stop.
+        device: `cpu` or `cuda`.
+        checkpoints: Of gclf-train, by network; without one, weights are drawn (seed 0).
+        with_peers: Make the peers' environments and run them.
+    """
+
+    scratch: Path
+    data: Path
+    quick: bool = False
+    rule: Rule = field(default_factory=Rule)
+    device: str = "cpu"
+    checkpoints: dict[str, Path] = field(default_factory=dict[str, Path])
+    with_peers: bool = True
+
+    def faces(self, count: int) -> Path:
+        """Return a folder of small faces."""
+        return self._made(f"faces-{count}", lambda f: make_faces(sources(self.data), f, count))
+
+    def photos(self, count: int) -> Path:
+        """Return a folder of large photos."""
+        return self._made(f"photos-{count}", lambda f: make_photos(sources(self.data), f, count))
+
+    def linked(self, folder: Path, count: int) -> Path:
+        """Return a folder of so many links to the pictures of another."""
+        pictures = sorted(folder.rglob("*.jpg"))
+
+        def link(draft: Path) -> Path:
+            (draft / "unsorted").mkdir(parents=True)
+            for number in range(count):
+                os.link(pictures[number % len(pictures)], draft / "unsorted" / f"{number:06}.jpg")
+            return draft
+
+        return self._made(f"{folder.name}-as-{count}", link)
+
+    def models(self, network: str) -> Path:
+        """Return a folder with one network in every form that somebody runs."""
+        from benchmarks.models import prepare  # torch takes seconds
+
+        checkpoint = self.checkpoints.get(network)
+        return self._made(f"{network}-model", lambda f: prepare(f, network, checkpoint))
+
+    def _made(self, name: str, make: Callable[[Path], Path]) -> Path:
+        """Make a folder whole, or use it."""
+        folder, draft = self.scratch / name, self.scratch / f"{name}.draft"
+        if not folder.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+            make(draft)
+            draft.rename(folder)
+        return folder
