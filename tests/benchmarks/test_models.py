@@ -108,7 +108,7 @@ def _session(path: Path) -> Any:
 
 def _unit(made: Made) -> NDArray[np.float32]:
     """Return the pixels as floats 0-1, NCHW."""
-    return np.ascontiguousarray(made.pixels_nhwc.transpose(0, 3, 1, 2) / np.float32(255))
+    return (made.pixels_nhwc.transpose(0, 3, 1, 2) / 255).astype(np.float32, order="C")
 
 
 def _normalised(made: Made, mean: list[float], std: list[float]) -> NDArray[np.float32]:
