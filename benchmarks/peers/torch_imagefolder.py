@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from torchvision.io import decode_image
+from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 BATCH, WORKERS = 64, 2
@@ -41,7 +41,7 @@ def main(pictures: Path, model: Path, output: Path) -> None:
             v2.Normalize(spec["mean"], spec["std"]),
         ]
     )
-    decode = partial(decode_image, mode="RGB")
+    decode = partial(decode_image, mode=ImageReadMode.RGB)
     dataset = ImageFolder(str(pictures), transform=fit, loader=decode)
     loader = DataLoader(dataset, batch_size=BATCH, num_workers=WORKERS)
     network = (
