@@ -1,11 +1,16 @@
 """Who classifies a folder: ours, and what a user would pick instead, as commands."""
 
 import csv
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from benchmarks.environments import python_of, versions
-from benchmarks.processes import gclf_infer
+from benchmarks.environments import PeerError, python_of, versions
+from benchmarks.processes import ProcessError, gclf_infer, run
+
+Command: TypeAlias = Callable[[], list[str]]
+"""Returns what is run; a peer's environment is made when it is first asked."""
 
 _PEERS = Path(__file__).with_name("peers")
 
@@ -19,18 +24,23 @@ class Peer:
         adapter: The script that does as its documentation says; its first lines name packages.
         imports: What it imports first, to time that alone.
         is_packaged: Something one installs, and not thirty lines of one's own.
+        arguments: What the adapter is told beside the folders.
     """
 
     name: str
     adapter: Path
     imports: str
     is_packaged: bool = True
+    arguments: tuple[str, ...] = ()
 
     def command(self, pictures: Path, models: Path, rows: Path) -> list[str]:
-        """Return what classifies a folder of class folders."""
-        return [
-            str(part) for part in (python_of(self.adapter), self.adapter, pictures, models, rows)
-        ]
+        """Return what classifies a folder of class folders.
+
+        Raises:
+            PeerError: Its environment cannot be made.
+        """
+        named = [pictures, models, rows, *self.arguments]
+        return [str(part) for part in (python_of(self.adapter), self.adapter, *named)]
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what it needs, in its own environment."""
@@ -44,6 +54,7 @@ PEERS = (
     Peer("torchvision", _PEERS / "torch_imagefolder.py", "torchvision"),
     Peer("timm", _PEERS / "timm_loader.py", "timm"),
     Peer("fastembed", _PEERS / "fastembed_image.py", "fastembed"),
+    Peer("fastembed, 2 processes", _PEERS / "fastembed_image.py", "fastembed", arguments=("2",)),
 )
 
 
@@ -57,6 +68,20 @@ class Ours:
     def command(self, pictures: Path, rows: Path, *, device: str = "cpu") -> list[str]:
         """Return what classifies a folder."""
         return gclf_infer(pictures, rows, model=self.model, device=device)
+
+
+def able(commands: Mapping[str, Command], asked: str, notes: list[str]) -> dict[str, Command]:
+    """Run each once, to warm up; leave out and note the peers that cannot."""
+    found: dict[str, Command] = {}
+    for who, command in commands.items():
+        try:
+            run(command())
+            found[who] = command
+        except (PeerError, ProcessError) as error:
+            if who.startswith("gclf"):
+                raise
+            notes.append(f"{who} did not answer {asked}: {error}")
+    return found
 
 
 def answers(rows: Path) -> dict[str, tuple[str, float]]:

@@ -4,16 +4,15 @@ Everybody classifies the same folder with the same network and writes a row per 
 turns. Ours also runs what the others cannot: the same network in int8, and the embedded model.
 """
 
-import itertools
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.contenders import PEERS, Ours, answers, disagreement
+from benchmarks.contenders import PEERS, Command, Ours, able, answers, disagreement
 from benchmarks.measuring import in_turns
-from benchmarks.processes import ProcessError, Run, run
+from benchmarks.processes import Run, run
 from benchmarks.results import Result
 from benchmarks.stages import measure_stages
 from benchmarks.tables import NOT_STABLE, markdown, per_second, times
@@ -51,83 +50,44 @@ def _ours(place: Workplace) -> list[Ours]:
 
 
 def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> list[dict[str, Any]]:
-    ours = _ours(place)
-    rows_of = _RowFiles(place.scratch / "rows")
-    commands: dict[str, Callable[[], list[str]]] = {}
-    for one in ours:
-        commands[one.name] = lambda one=one: one.command(folder, rows_of(one.name))
-    if place.with_peers:
-        models = place.models(NETWORK)
-        for peer in PEERS:
-            commands[peer.name] = lambda p=peer: p.command(folder, models, rows_of(p.name))
-    commands = _able(commands, name, notes)
-    taken: dict[str, list[Run]] = {who: [] for who in commands}
+    ours = {one.name: one for one in _ours(place)}
+    peers = {peer.name: peer for peer in PEERS} if place.with_peers else {}
+    commands: dict[str, Command] = {
+        who: partial(one.command, folder, place.rows(who)) for who, one in ours.items()
+    }
+    for who, peer in peers.items():
+        commands[who] = partial(peer.command, folder, place.models(NETWORK), place.rows(who))
+    commands = able(commands, name, notes)
+    runs: dict[str, list[Run]] = {who: [] for who in commands}
 
     def turn(who: str) -> list[float]:
-        taken[who].append(run(commands[who]()))
-        return [taken[who][-1].seconds]
+        runs[who].append(run(commands[who]()))
+        return [runs[who][-1].seconds]
 
     rule = replace(place.rule, warm_up=0)  # each has run once already
     timings = in_turns({who: partial(turn, who) for who in commands}, rule)
-    count = len(list(folder.rglob("*.jpg")))
-    given = {who: answers(rows_of.last[who]) for who in commands}
-    expected = given[ours[0].name]
-    sample = sorted(folder.rglob("*.jpg"))[: min(_SAMPLE, count)]
-    measured = {one.name: one.model for one in ours}
-    versions = {peer.name: peer.versions() for peer in PEERS if peer.name in commands}
+    pictures = sorted(folder.rglob("*.jpg"))
+    expected = answers(place.rows(next(iter(ours))))
     found: list[dict[str, Any]] = []
     for who, timing in timings.items():
         row: dict[str, Any] = {
             "pictures": name,
-            "count": count,
+            "count": len(pictures),
             "who": who,
-            "is_ours": who in measured,
-            "is_packaged": any(p.name == who and p.is_packaged for p in PEERS),
-            "versions": versions.get(who, {}),
             "seconds": timing.record(),
-            "cpu_s": sorted(r.cpu_s for r in taken[who])[len(taken[who]) // 2],
+            "cpu_s": median(taken.cpu_s for taken in runs[who]),
             "peak_mb": run(commands[who](), watch=True).peak_mb,
         }
-        if who in measured:
+        if who in ours:
             rounds = 1 if place.quick else 5
-            row["stages"] = measure_stages(measured[who], sample, rounds=rounds).record()
-        if who not in measured or who == ours[0].name:  # the others have other weights
-            row["answered_otherwise"], row["largest_difference"] = disagreement(
-                given[who], expected
-            )
+            stages = measure_stages(ours[who].model, pictures[:_SAMPLE], rounds=rounds)
+            row["stages"] = stages.record()
+        else:
+            row["is_packaged"], row["versions"] = peers[who].is_packaged, peers[who].versions()
+            given = disagreement(answers(place.rows(who)), expected)
+            row["answered_otherwise"], row["largest_difference"] = given
         found.append(row)
     return found
-
-
-class _RowFiles:
-    """A new file of rows for each run, for none may go on where another stopped."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._numbers = folder, itertools.count()
-        self.last: dict[str, Path] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, who: str) -> Path:
-        words = "".join(letter if letter.isalnum() else "-" for letter in who)
-        self.last[who] = self._folder / f"{words}-{next(self._numbers)}.csv"
-        self.last[who].unlink(missing_ok=True)
-        return self.last[who]
-
-
-def _able(
-    commands: Mapping[str, Callable[[], list[str]]], pictures: str, notes: list[str]
-) -> dict[str, Callable[[], list[str]]]:
-    """Run each once; leave out and note who cannot."""
-    able: dict[str, Callable[[], list[str]]] = {}
-    for who, command in commands.items():
-        try:
-            run(command())
-            able[who] = command
-        except ProcessError as error:
-            if who.startswith("gclf"):
-                raise
-            notes.append(f"{who} did not run on {pictures}: {error}")
-    return able
 
 
 def tables(result: Result) -> str:
@@ -135,7 +95,7 @@ def tables(result: Result) -> str:
     parts: list[str] = []
     for pictures in dict.fromkeys(row["pictures"] for row in result.rows):
         rows = [row for row in result.rows if row["pictures"] == pictures]
-        parts += [_speeds(rows), _limits([row for row in rows if row["is_ours"]])]
+        parts += [_speeds(rows), _limits([row for row in rows if "stages" in row])]
     return "\n\n".join([*parts, NOT_STABLE])
 
 
@@ -160,11 +120,11 @@ def _speeds(rows: list[dict[str, Any]]) -> str:
     header = (
         f"{count:,} {first['pictures']}",
         "pictures/s",
-        f"{_SAME} is",
-        "embedded is",
+        "gclf fp32 is",
+        "gclf embedded is",
         "CPU µs a picture",
         "peak MB",
-        f"answered otherwise than {_SAME}, and probability off by up to",
+        "answers otherwise, probability off by up to",
     )
     return markdown(header, lines)
 

@@ -4,56 +4,43 @@ The proportional set size of the whole process tree, looked at every 50 ms, or t
 peak of its largest process where that is more. Larger folders are links to the same files.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import PEERS, Ours
+from benchmarks.contenders import PEERS, Command, Ours, able
 from benchmarks.files_to_rows import NETWORK
-from benchmarks.processes import ProcessError, run
+from benchmarks.processes import run
 from benchmarks.results import Result
 from benchmarks.tables import markdown
 from benchmarks.workplace import EMBEDDED, Workplace
 
 _COUNTS = (100, 1000, 5000)
 _MANY = 50_000  # for ours alone: the others take minutes
-_RUNS = 3
+_RUNS = 2
 
 
 def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     """Run everybody on more and more pictures."""
     notes: list[str] = []
     found: list[dict[str, Any]] = []
-    rows = place.scratch / "rows" / "memory.csv"
-    rows.parent.mkdir(exist_ok=True)
-    faces = place.faces(5000)
-    models = place.models(NETWORK)
+    faces, models, rows = place.faces(5000), place.models(NETWORK), place.rows("memory")
     ours = (
         Ours("gclf, embedded int8", EMBEDDED),
         Ours(f"gclf, {NETWORK} fp32", models / "gclf.onnx"),
     )
     for count in (*_COUNTS, _MANY):
         folder = place.linked(faces, count)
-        commands: dict[str, Callable[[], list[str]]] = {
+        commands: dict[str, Command] = {
             one.name: lambda one=one, folder=folder: one.command(folder, rows) for one in ours
         }
         if place.with_peers and count != _MANY:
             for peer in PEERS:
-                commands[peer.name] = lambda p=peer, folder=folder: p.command(folder, models, rows)
-        for who, command in commands.items():
-            try:
-                peaks = [_peak(command(), rows) for _ in range(_RUNS)]
-            except ProcessError as error:
-                notes.append(f"{who} did not run on {count}: {error}")
-                continue
+                commands[peer.name] = lambda p=peer, f=folder: p.command(f, models, rows)
+        for who, command in able(commands, f"{count} pictures", notes).items():
+            peaks = [run(command(), watch=True).peak_mb for _ in range(_RUNS)]
             found.append({"who": who, "count": count, "peaks_mb": peaks})
     return found, notes
-
-
-def _peak(command: list[str], rows: Path) -> float:
-    rows.unlink(missing_ok=True)
-    return run(command, watch=True).peak_mb
 
 
 def tables(result: Result) -> str:

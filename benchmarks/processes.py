@@ -1,15 +1,17 @@
 """Whole processes, as a user would start them: how long, how much CPU, how much memory."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 GCLF_INFER = str(Path(sys.executable).with_name("gclf-infer"))
 _STARTER = Path(__file__).with_name("starter.py")
 _TIMEOUT_S = 900
+_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead a peer to our packages
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,12 @@ def run(
     command: Sequence[str | Path],
     *,
     watch: bool = False,
-    environment: Mapping[str, str] | None = None,
 ) -> Run:
     """Start a command, wait for it, say what it took.
 
     Args:
         command: And its arguments.
         watch: Add up the memory of its descendants too, at some cost in time.
-        environment: Its variables; those of this process when None.
 
     Raises:
         ProcessError: Its exit code is not 0.
@@ -45,7 +45,7 @@ def run(
     done = subprocess.run(
         [sys.executable, "-S", "-E", str(_STARTER), *words],
         capture_output=True,
-        env=environment,
+        env={name: value for name, value in os.environ.items() if name not in _OURS},
         text=True,
         errors="replace",
         timeout=_TIMEOUT_S,

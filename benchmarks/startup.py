@@ -4,15 +4,16 @@ A whole process on a folder of one picture, files in the page cache; bytecode co
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import PEERS, Ours
+from benchmarks.contenders import PEERS, Command, Ours, able
 from benchmarks.environments import python_of
 from benchmarks.files_to_rows import NETWORK
 from benchmarks.measuring import in_turns
-from benchmarks.processes import ProcessError, run
+from benchmarks.processes import run
 from benchmarks.results import Result
 from benchmarks.tables import NOT_STABLE, in_seconds, markdown, times
 from benchmarks.workplace import EMBEDDED, Workplace
@@ -24,20 +25,23 @@ _IMPORTS = ("gclf_runtime", "onnxruntime", "torch", "torchvision")  # in the pro
 def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     """Start everybody."""
     notes: list[str] = []
-    folder = place.faces(1)
-    (place.scratch / "rows").mkdir(exist_ok=True)
-    rows = place.scratch / "rows" / "first.csv"
-    commands = {_OURS: Ours(_OURS, EMBEDDED).command(folder, rows)}
-    imports = {name: _import(sys.executable, name) for name in _IMPORTS[: 2 if place.quick else 4]}
+    folder, rows = place.faces(1), place.rows("first")
+    ours = Ours(_OURS, EMBEDDED)
+    commands: dict[str, Command] = {_OURS: lambda: ours.command(folder, rows)}
+    own = _IMPORTS[: 2 if place.quick else None]
+    imports: dict[str, Command] = {name: partial(_import, sys.executable, name) for name in own}
     if place.with_peers:
         models = place.models(NETWORK)
         for peer in PEERS:
-            commands[peer.name] = peer.command(folder, models, rows)
-            imports.setdefault(peer.imports, _import(python_of(peer.adapter), peer.imports))
+            commands[peer.name] = lambda peer=peer: peer.command(folder, models, rows)
+            imports.setdefault(
+                peer.imports, lambda peer=peer: _import(python_of(peer.adapter), peer.imports)
+            )
+    nothing: dict[str, Command] = {"python -c pass": lambda: [sys.executable, "-c", "pass"]}
     found = [
-        *_timed("first answer", commands, rows, place, notes),
-        *_timed("import", imports, rows, place, notes),
-        *_timed("python", {"python -c pass": [sys.executable, "-c", "pass"]}, rows, place, notes),
+        *_timed("first answer", commands, place, notes),
+        *_timed("import", imports, place, notes),
+        *_timed("python", nothing, place, notes),
     ]
     return found, notes
 
@@ -47,20 +51,15 @@ def _import(python: str | Path, name: str) -> list[str]:
 
 
 def _timed(
-    what: str, commands: dict[str, list[str]], rows: Path, place: Workplace, notes: list[str]
+    what: str, commands: dict[str, Command], place: Workplace, notes: list[str]
 ) -> list[dict[str, Any]]:
-    def turn(who: str) -> list[float]:
-        rows.unlink(missing_ok=True)
-        return [run(commands[who]).seconds]
+    willing = able(commands, f"the question of the {what}", notes)
 
-    able: dict[str, list[str]] = {}
-    for who, command in commands.items():
-        try:
-            turn(who)
-            able[who] = command
-        except ProcessError as error:
-            notes.append(f"{who}: {error}")
-    timings = in_turns({who: partial(turn, who) for who in able}, place.rule)
+    def turn(command: Command) -> list[float]:
+        return [run(command()).seconds]
+
+    rule = replace(place.rule, warm_up=0)
+    timings = in_turns({who: partial(turn, command) for who, command in willing.items()}, rule)
     return [{"what": what, "who": who, "seconds": t.record()} for who, t in timings.items()]
 
 

@@ -61,6 +61,12 @@ class Workplace:
         checkpoint = self.checkpoints.get(network)
         return self._made(f"{network}-model", lambda f: prepare(f, network, checkpoint))
 
+    def rows(self, who: str) -> Path:
+        """Return the file that somebody writes rows to, over those of the turn before."""
+        (self.scratch / "rows").mkdir(parents=True, exist_ok=True)
+        words = "".join(letter if letter.isalnum() else "-" for letter in who)
+        return self.scratch / "rows" / f"{words}.csv"
+
     def _made(self, name: str, make: Callable[[Path], Path]) -> Path:
         """Make a folder whole, or use it."""
         folder, draft = self.scratch / name, self.scratch / f"{name}.draft"

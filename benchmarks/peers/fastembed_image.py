@@ -10,7 +10,8 @@
 # ///
 """fastembed: ImageEmbedding over a local model folder, whose "embedding" is the probabilities.
 
-It follows the "Image embeddings" part of its README and the documentation of `parallel`. The
+It follows the "Image embeddings" part of its README and the documentation of `parallel`, which is
+the fourth argument: none, or a number of processes. The
 name is one that it knows, for its list is closed; the folder is ours. fastembed scales each
 embedding to length 1, and divided by their sum probabilities are themselves again.
 """
@@ -22,10 +23,10 @@ from pathlib import Path
 
 from fastembed import ImageEmbedding
 
-BATCH, PARALLEL = 16, 2
+BATCH = 16
 
 
-def main(pictures: Path, model: Path, output: Path) -> None:
+def main(pictures: Path, model: Path, output: Path, parallel: int | None = None) -> None:
     """Classify every picture of a folder."""
     spec = json.loads((model / "spec.json").read_text())
     embedding = ImageEmbedding(
@@ -35,7 +36,7 @@ def main(pictures: Path, model: Path, output: Path) -> None:
     with output.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("path", "label", "probability"))
-        answers = embedding.embed(paths, batch_size=BATCH, parallel=PARALLEL)
+        answers = embedding.embed(paths, batch_size=BATCH, parallel=parallel)
         for path, scaled_k in zip(paths, answers, strict=True):
             best = int(scaled_k.argmax())
             label = spec["label_names"][best]
@@ -43,4 +44,5 @@ def main(pictures: Path, model: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    folders = [Path(argument) for argument in sys.argv[1:4]]
+    main(*folders, parallel=int(sys.argv[4]) if sys.argv[4:] else None)
