@@ -1,0 +1,276 @@
+"""What does the network alone do per second, by batch, threads, precision and who runs it?
+
+From pixels in memory to probabilities. With one thread everybody has one caller. With all cores
+ours has a caller per core and one thread each, as the pipeline calls it; the others have one
+caller, and threads of their own, as their documentation has it.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measuring import Rule, in_turns, ratio
+from benchmarks.pictures import sources
+from benchmarks.results import Result
+from benchmarks.tables import notes, rate, table
+from benchmarks.tables import ratio as ratio_text
+from benchmarks.workers import Worker, WorkerError
+from benchmarks.workplace import EMBEDDED, Workplace
+from gclf_runtime import images
+from gclf_runtime.cpus import available_cpus
+
+_BATCHES, _FEW, _ONE = (1, 8, 16, 64, 256), (1, 16, 256), (16,)
+_TURN_S = 0.15
+_BUDGET_S = 8.0  # of one comparison; there are some twenty
+_CHECKED = 16  # pictures whose answers are compared
+_OTHERWISE = 0.01  # a probability further from ours is no rounding
+_OURS, _RAW = "gclf", "onnxruntime"
+_OPENVINO = Path(__file__).parent / "peers" / "openvino_network.py"
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """Who runs what: a module of the peers, a file or folder, and how."""
+
+    name: str
+    module: str
+    model: Path
+    variant: str = ""
+    batches: tuple[int, ...] = _BATCHES
+
+    def ask(self, worker: Worker, **request: Any) -> Any:
+        return worker.ask(model=str(self.model), variant=self.variant, **request)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A network in one precision, and all who run it; ours is the first."""
+
+    network: str
+    precision: str
+    batches: tuple[int, ...]
+    contenders: list[_Contender]
+
+
+def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
+    """Let all who run the same network take turns."""
+    found: list[str] = []
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        pixels = Path(name) / "pixels.npy"
+        np.save(pixels, _faces(place, max(_BATCHES)))
+        workers: dict[str, Worker] = {}
+        for comparison in _comparisons(place, found):
+            for contender in comparison.contenders:
+                if contender.module not in workers:
+                    worker = _start(contender.module)
+                    workers[contender.module] = stack.enter_context(worker)
+            rows += _compare(comparison, workers, pixels, place, found)
+    return rows, found
+
+
+def _faces(place: Workplace, count: int) -> NDArray[np.uint8]:
+    paths = list(islice(sources(place.data), count))
+    return np.resize(np.stack([images.load(path) for path in paths]), (count, 64, 64, 3))
+
+
+def _start(module: str) -> Worker:
+    if module == _OPENVINO.stem:
+        from benchmarks.environments import python_of
+
+        return Worker(module, python=python_of(_OPENVINO))
+    return Worker(module)
+
+
+def _comparisons(place: Workplace, found: list[str]) -> Iterator[_Comparison]:
+    has_openvino = place.with_peers and _has_openvino(found)
+    embedded = _same_file(EMBEDDED, has_openvino)
+    yield _Comparison("embedded", "int8", (1, 16) if place.quick else _BATCHES, embedded)
+    if place.quick:
+        return
+    if not which("c++"):
+        found.append("torch.compile was left out: there is no C++ compiler")
+    for network, batches in (("cnn", _FEW), ("resnet10", _ONE)):
+        folder = place.models(network)
+        everybody = _same_file(folder / "gclf.onnx", has_openvino)
+        everybody += _floats(folder, is_compiled=network == "cnn" and bool(which("c++")))
+        yield _Comparison(network, "fp32", batches, everybody)
+        if (folder / "gclf.int8.onnx").is_file():
+            everybody = _same_file(folder / "gclf.int8.onnx", has_openvino)
+            yield _Comparison(network, "int8", _ONE, everybody)
+
+
+def _has_openvino(found: list[str]) -> bool:
+    """Make its environment, or say why there is none."""
+    from benchmarks.environments import python_of
+
+    try:
+        python_of(_OPENVINO)
+    except Exception as error:
+        found.append(f"OpenVINO did not run: {' '.join(str(error).split())}")
+        return False
+    return True
+
+
+def _same_file(model: Path, has_openvino: bool) -> list[_Contender]:
+    contenders = [
+        _Contender(_OURS, "gclf_network", model),
+        _Contender(_RAW, "onnxruntime_network", model),
+    ]
+    if has_openvino:
+        openvino = partial(_Contender, module=_OPENVINO.stem, model=model)
+        contenders += [
+            openvino("OpenVINO, f32", variant="f32"),
+            openvino("OpenVINO", variant="default"),
+        ]
+    return contenders
+
+
+def _floats(folder: Path, *, is_compiled: bool) -> list[_Contender]:
+    """Return those who are given floats, in NCHW, made beforehand."""
+    torch = partial(_Contender, module="torch_network", model=folder)
+    contenders = [
+        _Contender("onnxruntime, float NCHW", "onnxruntime_network", folder / "nchw.onnx"),
+        torch("torch eager", variant="eager"),
+        torch("torch channels_last", variant="channels_last"),
+        torch("torch bf16", variant="bf16"),
+    ]
+    # It compiles for half a minute for each batch.
+    compiled = torch("torch.compile", variant="compile", batches=_ONE)
+    return [*contenders, compiled] if is_compiled else contenders
+
+
+def _compare(
+    comparison: _Comparison,
+    workers: dict[str, Worker],
+    pixels: Path,
+    place: Workplace,
+    found: list[str],
+) -> list[dict[str, Any]]:
+    request = {"do": "turn", "pixels": str(pixels), "at_least_s": 0.02 if place.quick else _TURN_S}
+    differences = _differences(comparison, workers, request, found)
+    rule = replace(place.rule, budget_s=min(place.rule.budget_s, _BUDGET_S))
+    rows: list[dict[str, Any]] = []
+    for threads in (1,) if place.quick else sorted({1, available_cpus()}):
+        for batch in comparison.batches:
+            here = {"threads": threads, "batch": batch}
+            able = [
+                each
+                for each in comparison.contenders
+                if each.name in differences and batch in each.batches
+            ]
+            for row in _turns(able, workers, request | here, rule):
+                row |= {"max_dp": differences[row["contender"]]}
+                named = {"network": comparison.network, "precision": comparison.precision}
+                rows.append(named | here | row)
+    return rows
+
+
+def _turns(
+    contenders: list[_Contender], workers: dict[str, Worker], request: dict[str, Any], rule: Rule
+) -> list[dict[str, Any]]:
+    """Return the seconds per picture of each."""
+    timings = in_turns(
+        {each.name: partial(each.ask, workers[each.module], **request) for each in contenders},
+        rule,
+    )
+    rows = [{"contender": name, **timing.record()} for name, timing in timings.items()]
+    for row in rows:
+        if row["contender"] == _OURS and _RAW in timings:
+            row["ratio_to_onnxruntime"] = ratio(timings[_RAW], timings[_OURS])
+    return rows
+
+
+def _differences(
+    comparison: _Comparison, workers: dict[str, Worker], request: dict[str, Any], found: list[str]
+) -> dict[str, float]:
+    """Return how far each is from our probabilities at most; who cannot answer is left out."""
+    asked = request | {"do": "answer", "threads": 1, "batch": _CHECKED}
+    differences: dict[str, float] = {}
+    ours_nk: NDArray[np.float64] | None = None
+    what = f"on {comparison.network} {comparison.precision}"
+    for contender in comparison.contenders:
+        try:
+            answer_nk = np.array(contender.ask(workers[contender.module], **asked))
+        except WorkerError as error:
+            found.append(f"{contender.name} did not run {what}: {error}")
+            continue
+        ours_nk = answer_nk if ours_nk is None else ours_nk
+        differences[contender.name] = float(np.abs(answer_nk - ours_nk).max())
+        if differences[contender.name] > _OTHERWISE:
+            found.append(
+                f"{contender.name} answers otherwise {what}: probabilities differ by up to "
+                f"{differences[contender.name]:.3f}"
+            )
+    return differences
+
+
+def tables(result: Result) -> str:
+    """Return pictures per second, a table for each network, precision and number of threads."""
+    parts: list[str] = []
+    for (network, precision, threads), rows in _groups(result).items():
+        batches = sorted({row["batch"] for row in rows})
+        header = [_who(threads), *(f"batch {batch}" for batch in batches), "max abs dp"]
+        lines = [
+            [name, *_cells(rows, name, batches), f"{_of(rows, name)[0]['max_dp']:.1g}"]
+            for name in dict.fromkeys(row["contender"] for row in rows)
+        ]
+        ratios = {row["batch"]: row.get("ratio_to_onnxruntime") for row in _of(rows, _OURS)}
+        against = [ratio_text(ratios.get(batch)) for batch in batches]
+        lines.append(["gclf / onnxruntime", *against, ""])
+        parts.append(f"{network}, {precision}, pictures per second:\n\n{table(header, lines)}")
+    return "\n\n".join([*parts, notes(result.notes, result.rows)])
+
+
+def plot(result: Result, path: Path) -> None:
+    """Draw pictures per second by batch, a panel for each table of several batches."""
+    from matplotlib import pyplot
+
+    wide = {
+        key: rows for key, rows in _groups(result).items() if len({r["batch"] for r in rows}) > 1
+    }
+    picture, panels = pyplot.subplots(
+        1, len(wide), figsize=(4.5 * len(wide), 4.5), squeeze=False, layout="constrained"
+    )
+    for ((network, precision, threads), rows), panel in zip(wide.items(), panels[0], strict=True):
+        for name in dict.fromkeys(row["contender"] for row in rows):
+            batches = [row["batch"] for row in _of(rows, name)]
+            rates = [1 / row["median"] for row in _of(rows, name)]
+            panel.plot(batches, rates, "o-", label=name, linewidth=3 if name == _OURS else 1.2)
+        panel.set_xscale("log", base=2)
+        panel.set_ylim(bottom=0)
+        panel.set_title(f"{network}, {precision}, {_who(threads)}")
+        panel.set_xlabel("batch")
+        panel.legend(fontsize="x-small")
+    panels[0][0].set_ylabel("pictures per second")
+    picture.savefig(path, dpi=120)
+    pyplot.close(picture)
+
+
+def _groups(result: Result) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in result.rows:
+        groups.setdefault((row["network"], row["precision"], row["threads"]), []).append(row)
+    return groups
+
+
+def _of(rows: list[dict[str, Any]], contender: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["contender"] == contender]
+
+
+def _cells(rows: list[dict[str, Any]], contender: str, batches: list[int]) -> list[str]:
+    by_batch = {row["batch"]: row for row in _of(rows, contender)}
+    return [rate(by_batch[batch]) if batch in by_batch else "" for batch in batches]
+
+
+def _who(threads: int) -> str:
+    return "1 thread" if threads == 1 else f"{threads} threads"
