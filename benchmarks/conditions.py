@@ -57,7 +57,8 @@ def _cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    said = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    split = [line.partition(":") for line in lines]
+    said = {name.strip(): value.strip() for name, _, value in split}
     if "model name" not in said:
         return platform.machine()
     # A virtual machine may say no more than "AMD EPYC"; family 26 is Zen 5.

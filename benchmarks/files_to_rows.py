@@ -1,263 +1,203 @@
-"""How fast do files become rows, what is the limit, and where does the time go?
+"""How fast does a folder of pictures become a file of rows, whole process, and what is the limit?
 
-    uv run python benchmarks/files_to_rows.py [--data ../shared/data] [--model fp32.onnx ...]
-
-Makes two folders from the faces: small faces (crops of 80-200 px, encoded again) and large photos
-(1600x1200 composites). For each it measures, on one thread, the CPU time of every stage; the limit
-is cores / their sum. Then it runs `gclf-infer --batch FOLDER --output rows.csv` as a whole process
-and compares. Rounds of both alternate in one run; medians of --rounds. Prints Markdown.
-
-"the rest" is what one worker spends beside decoding and the network: listing, opening, arrays,
-rows. "limit" counts it, "limit without it" does not: what is left if Python were free.
+Everybody classifies the same folder with the same network and writes a row per picture; all take
+turns. Ours also runs what the others cannot: the same network in int8, and the embedded model.
 """
 
-import argparse
-import os
-import platform
-import random
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from statistics import median
+from typing import Any
 
-import numpy as np
-from PIL import Image
+from benchmarks.contenders import PEERS, Ours, answers, disagreement
+from benchmarks.measuring import in_turns
+from benchmarks.processes import ProcessError, Run, run
+from benchmarks.results import Result
+from benchmarks.stages import measure_stages
+from benchmarks.tables import NOT_STABLE, markdown, per_second, times
+from benchmarks.workplace import EMBEDDED, Workplace
 
-from gclf_runtime import Classifier, images, jpeg
-from gclf_runtime.batch import Tally, run_batch
-from gclf_runtime.cpus import available_cpus
-from gclf_runtime.sinks.files import RowFile
-from gclf_runtime.sinks.rows import Columns, CsvCodec
-from gclf_runtime.sources import Skipped, open_sources
-
-_COMMAND = str(Path(sys.executable).with_name("gclf-infer"))
-# Started by a small process: the peak of a child counts what its parent held when it forked.
-_MEASURED = """
-import os, subprocess, sys, time
-start = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:])
-_, status, usage = os.wait4(process.pid, 0)
-print(time.perf_counter() - start, usage.ru_maxrss)
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-_SEED = 1
-_BATCH = 16
+NETWORK = "cnn"
+_SAME, _EMBEDDED = f"gclf, {NETWORK} fp32", "gclf, embedded int8"
+_SAMPLE = 1000  # pictures that the stages are timed on
 
 
-@dataclass
-class Stages:
-    """CPU microseconds per picture, on one thread."""
-
-    read: float
-    pillow: float
-    decode: float
-    network: float
-    whole: float
-
-    @property
-    def rest(self) -> float:
-        """What the pipeline spends beside the stages."""
-        return max(0.0, self.whole - self.read - self.decode - self.network)
+def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run all, on faces and on photos."""
+    sizes = (60, 4) if place.quick else (5000, 500)
+    notes: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for name, folder in (
+        ("faces", place.faces(sizes[0])),
+        ("photos", place.photos(sizes[1])),
+    ):
+        rows += _measure(place, name, folder, notes)
+    return rows, notes
 
 
-def main() -> None:
-    """Make the pictures, measure, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--model", type=Path, nargs="*", default=[])
-    parser.add_argument("--faces", type=int, default=5000)
-    parser.add_argument("--photos", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    models: list[Path | None] = [None, *options.model]
-    print(_machine())
-    with tempfile.TemporaryDirectory() as folder:
-        sets = {
-            f"{options.faces} faces": make_faces(
-                options.data, Path(folder) / "faces", options.faces
-            ),
-            f"{options.photos} photos": make_photos(
-                options.data, Path(folder) / "photos", options.photos
-            ),
+def _ours(place: Workplace) -> list[Ours]:
+    embedded = Ours(_EMBEDDED, EMBEDDED)
+    if place.quick:
+        return [embedded]
+    files = {network: place.models(network) for network in (NETWORK, "resnet10")}
+    return [
+        Ours(_SAME, files[NETWORK] / "gclf.onnx"),
+        Ours(f"gclf, {NETWORK} int8", files[NETWORK] / "gclf.int8.onnx"),
+        Ours("gclf, resnet10 fp32", files["resnet10"] / "gclf.onnx"),
+        embedded,
+    ]
+
+
+def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    ours = _ours(place)
+    rows_of = _RowFiles(place.scratch / "rows")
+    commands: dict[str, Callable[[], list[str]]] = {}
+    for one in ours:
+        commands[one.name] = lambda one=one: one.command(folder, rows_of(one.name))
+    if place.with_peers:
+        models = place.models(NETWORK)
+        for peer in PEERS:
+            commands[peer.name] = lambda p=peer: p.command(folder, models, rows_of(p.name))
+    commands = _able(commands, name, notes)
+    taken: dict[str, list[Run]] = {who: [] for who in commands}
+
+    def turn(who: str) -> list[float]:
+        taken[who].append(run(commands[who]()))
+        return [taken[who][-1].seconds]
+
+    rule = replace(place.rule, warm_up=0)  # each has run once already
+    timings = in_turns({who: partial(turn, who) for who in commands}, rule)
+    count = len(list(folder.rglob("*.jpg")))
+    given = {who: answers(rows_of.last[who]) for who in commands}
+    expected = given[ours[0].name]
+    sample = sorted(folder.rglob("*.jpg"))[: min(_SAMPLE, count)]
+    measured = {one.name: one.model for one in ours}
+    versions = {peer.name: peer.versions() for peer in PEERS if peer.name in commands}
+    found: list[dict[str, Any]] = []
+    for who, timing in timings.items():
+        row: dict[str, Any] = {
+            "pictures": name,
+            "count": count,
+            "who": who,
+            "is_ours": who in measured,
+            "is_packaged": any(p.name == who and p.is_packaged for p in PEERS),
+            "versions": versions.get(who, {}),
+            "seconds": timing.record(),
+            "cpu_s": sorted(r.cpu_s for r in taken[who])[len(taken[who]) // 2],
+            "peak_mb": run(commands[who](), watch=True).peak_mb,
         }
-        rows: list[str] = []
-        costs: list[str] = []
-        for name, pictures in sets.items():
-            for model in models:
-                cost, row = measure(name, pictures, model, options.rounds)
-                costs.append(cost)
-                rows.append(row)
-        print("\nCPU µs per picture, one thread, batch 16:\n")
-        print("| pictures | model | read | decode, Pillow alone | decode | network | the rest |")
-        print("|---|---|---|---|---|---|---|")
-        print("\n".join(costs))
-        print("\nWhole process:\n")
-        print(
-            "| pictures | model | limit without the rest | limit | gclf-infer | of the limit "
-            "| without start-up | of the limit | peak MB | first row, s |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|---|")
-        print("\n".join(rows))
+        if who in measured:
+            rounds = 1 if place.quick else 5
+            row["stages"] = measure_stages(measured[who], sample, rounds=rounds).record()
+        if who not in measured or who == ours[0].name:  # the others have other weights
+            row["answered_otherwise"], row["largest_difference"] = disagreement(
+                given[who], expected
+            )
+        found.append(row)
+    return found
 
 
-def make_faces(data: Path, folder: Path, count: int) -> list[Path]:
-    """Crop faces to 80-200 px and encode them again."""
-    folder.mkdir()
-    numbers = random.Random(_SEED)
-    sources = sorted((data / "faces" / "val").rglob("*.jpg"))
-    for number in range(count):
-        with Image.open(sources[number % len(sources)]) as image:
-            side = numbers.randint(80, 200)
-            corner = numbers.randint(0, max(0, min(image.size) - side))
-            crop = image.convert("RGB").crop((corner, corner, corner + side, corner + side))
-        crop.save(folder / f"{number:05}.jpg", quality=numbers.choice((75, 85, 90, 95)))
-    return sorted(folder.iterdir())
+class _RowFiles:
+    """A new file of rows for each run, for none may go on where another stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._numbers = folder, itertools.count()
+        self.last: dict[str, Path] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, who: str) -> Path:
+        words = "".join(letter if letter.isalnum() else "-" for letter in who)
+        self.last[who] = self._folder / f"{words}-{next(self._numbers)}.csv"
+        self.last[who].unlink(missing_ok=True)
+        return self.last[who]
 
 
-def make_photos(data: Path, folder: Path, count: int) -> list[Path]:
-    """Put twelve enlarged faces into each of `count` pictures of 1600x1200."""
-    folder.mkdir()
-    numbers = random.Random(_SEED)
-    sources = sorted((data / "faces" / "val").rglob("*.jpg"))
-    for number in range(count):
-        photo = Image.new("RGB", (1600, 1200))
-        for corner in ((x, y) for x in range(0, 1600, 400) for y in range(0, 1200, 400)):
-            with Image.open(numbers.choice(sources)) as image:
-                photo.paste(
-                    image.convert("RGB").resize((400, 400), Image.Resampling.BICUBIC), corner
-                )
-        photo.save(folder / f"{number:05}.jpg", quality=90)
-    return sorted(folder.iterdir())
-
-
-def measure(name: str, pictures: list[Path], model: Path | None, rounds: int) -> tuple[str, str]:
-    """Return the rows of the two tables."""
-    classifier = (
-        Classifier(model, device="cpu", threads=1)
-        if model
-        else Classifier.default(device="cpu", threads=1)
-    )
-    label = f"{model.name if model else 'embedded'}, {classifier.spec.precision}"
-    sample = pictures[: min(len(pictures), 1000)]
-    folder = pictures[0].parent
-    whole_runs, stage_runs, firsts, peaks = [], [], [], []
-    _process(folder, model)  # files into the page cache
-    for _ in range(rounds):
-        stage_runs.append(_stages(classifier, sample))
-        seconds, peak = _process(folder, model)
-        whole_runs.append(seconds)
-        peaks.append(peak)
-        firsts.append(_first_row(pictures[0], model))
-    stages = Stages(*(median(column) for column in zip(*stage_runs, strict=True)))
-    cpus = available_cpus()
-    bare = cpus / (stages.read + stages.decode + stages.network) * 1e6
-    limit = cpus / stages.whole * 1e6
-    seconds, first = median(whole_runs), median(firsts)
-    speed = len(pictures) / seconds
-    steady = len(pictures) / (seconds - first)
-    cost = (
-        f"| {name} | {label} | {stages.read:.0f} | {stages.pillow:.0f} | {stages.decode:.0f} | "
-        f"{stages.network:.0f} | {stages.rest:.0f} |"
-    )
-    row = (
-        f"| {name} | {label} | {bare:,.0f} | {limit:,.0f} | {speed:,.0f} | {speed / limit:.2f} | "
-        f"{steady:,.0f} | {steady / limit:.2f} | {max(peaks):.0f} | {first:.2f} |"
-    )
-    return cost, row
-
-
-def _stages(classifier: Classifier, sample: list[Path]) -> tuple[float, ...]:
-    """CPU µs per picture of each stage, once."""
-    spec = classifier.spec.input
-    encoded = [path.read_bytes() for path in sample]
-    read = _cpu(lambda: [_read(path) for path in sample], len(sample))
-    decode = _cpu(lambda: [images.load(data, spec) for data in encoded], len(sample))
-    library, jpeg.library = jpeg.library, None
-    pillow = _cpu(lambda: [images.load(data, spec) for data in encoded], len(sample))
-    jpeg.library = library
-    pixels = np.stack([images.load(data, spec) for data in encoded])
-    network = _cpu(lambda: _run(classifier, pixels), len(sample))
-    whole = _cpu(lambda: _pipeline(classifier, sample), len(sample))
-    return read, pillow, decode, network, whole
-
-
-def _cpu(work: Callable[[], object], count: int) -> float:
-    start = time.process_time()
-    work()
-    return (time.process_time() - start) / count * 1e6
-
-
-def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
-
-
-def _run(classifier: Classifier, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-    for start in range(0, len(pixels), _BATCH):
-        classifier._session.run(pixels[start : start + _BATCH])  # pyright: ignore[reportPrivateUsage]
-
-
-def _pipeline(classifier: Classifier, sample: list[Path]) -> None:
-    """What the command does once it has started."""
-    columns = Columns(label_names=classifier.spec.label_names)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = RowFile(Path(folder) / "rows.csv", CsvCodec(columns), {})
-        items = open_sources([str(path) for path in sample], Skipped())
-        for _ in run_batch(classifier, items, columns, Tally(), rows=rows):
-            pass
-        rows.close()
-
-
-def _process(folder: Path, model: Path | None) -> tuple[float, float]:
-    """Seconds and peak megabytes of one whole run."""
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [_COMMAND, "--batch", str(folder), "--output", f"{scratch}/rows.csv"]
-        run = subprocess.run(
-            [sys.executable, "-c", _MEASURED, *command, *_model(model), "--device", "cpu"],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    seconds, kilobytes = map(float, run.stdout.split())
-    return seconds, kilobytes / 1024
-
-
-def _first_row(picture: Path, model: Path | None) -> float:
-    """Seconds of a whole process that answers one picture."""
-    start = time.perf_counter()
-    subprocess.run(
-        [_COMMAND, str(picture), *_model(model), "--device", "cpu"], check=True, capture_output=True
-    )
-    return time.perf_counter() - start
-
-
-def _model(model: Path | None) -> list[str]:
-    return ["--model", str(model)] if model else []
-
-
-def _machine() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        names = [line.split(": ")[1].strip() for line in file if line.startswith("model name")]
-    packages: list[str] = []
-    for name in ("onnxruntime", "pillow", "simplejpeg", "numpy"):
+def _able(
+    commands: Mapping[str, Callable[[], list[str]]], pictures: str, notes: list[str]
+) -> dict[str, Callable[[], list[str]]]:
+    """Run each once; leave out and note who cannot."""
+    able: dict[str, Callable[[], list[str]]] = {}
+    for who, command in commands.items():
         try:
-            packages.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            packages.append(f"no {name}")
-    return (
-        f"{available_cpus()} CPUs ({names[0] if names else platform.processor()}), "
-        f"Python {platform.python_version()}, {', '.join(packages)}, seed {_SEED}"
+            run(command())
+            able[who] = command
+        except ProcessError as error:
+            if who.startswith("gclf"):
+                raise
+            notes.append(f"{who} did not run on {pictures}: {error}")
+    return able
+
+
+def tables(result: Result) -> str:
+    """Return who is how fast, then where our time goes."""
+    parts: list[str] = []
+    for pictures in dict.fromkeys(row["pictures"] for row in result.rows):
+        rows = [row for row in result.rows if row["pictures"] == pictures]
+        parts += [_speeds(rows), _limits([row for row in rows if row["is_ours"]])]
+    return "\n\n".join([*parts, NOT_STABLE])
+
+
+def _speeds(rows: list[dict[str, Any]]) -> str:
+    first, count = rows[0], rows[0]["count"]
+    same = first if first["who"] == _SAME else None
+    embedded = next((row for row in rows if row["who"] == _EMBEDDED), None)
+    lines: list[list[str]] = []
+    for row in sorted(rows, key=lambda row: row["seconds"]["median"]):
+        otherwise = row.get("answered_otherwise")
+        lines.append(
+            [
+                row["who"],
+                per_second(row["seconds"], count),
+                times(row["seconds"], same["seconds"]) if same else "",
+                times(row["seconds"], embedded["seconds"]) if embedded else "",
+                f"{row['cpu_s'] / count * 1e6:,.0f}",
+                f"{row['peak_mb']:,.0f}",
+                "" if otherwise is None else f"{otherwise:.2%}, {row['largest_difference']:.1g}",
+            ]
+        )
+    header = (
+        f"{count:,} {first['pictures']}",
+        "pictures/s",
+        f"{_SAME} is",
+        "embedded is",
+        "CPU µs a picture",
+        "peak MB",
+        f"answered otherwise than {_SAME}, and probability off by up to",
     )
+    return markdown(header, lines)
 
 
-if __name__ == "__main__":
-    main()
+def _limits(rows: list[dict[str, Any]]) -> str:
+    lines: list[list[str]] = []
+    for row in rows:
+        stages = row["stages"]
+        named = ("read", "decode", "decode_by_pillow", "network", "rest")
+        costs = [f"{stages[name]:,.0f}" for name in named]
+        share = row["count"] / row["seconds"]["median"] / stages["limit"]
+        lines.append([row["who"], *costs, f"{stages['limit']:,.0f}", f"{share:.0%}"])
+    header = (
+        "CPU µs a picture, one thread",
+        "read",
+        "decode",
+        "decode, Pillow alone",
+        "network",
+        "the rest",
+        "limit, pictures/s",
+        "reached by the whole process",
+    )
+    return markdown(header, lines)
+
+
+def plot(result: Result, path: Path) -> None:
+    """Draw pictures per second as bars, faces beside photos."""
+    from benchmarks.plots import bars
+
+    groups: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for row in result.rows:
+        taken = row["seconds"]
+        speeds = [row["count"] / taken[end] for end in ("median", "high", "low")]
+        title = f"{row['count']:,} {row['pictures']}, pictures per second"
+        groups.setdefault(title, {})[row["who"]] = (speeds[0], speeds[1], speeds[2])
+    bars(groups, path, marked="gclf")

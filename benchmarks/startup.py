@@ -1,71 +1,101 @@
-"""How long to the first answer, how long to import, how large is what is installed?
+"""How long from a command to its first answer, and how long does an import take?
 
-    uv run python benchmarks/startup.py [--runs 15]
-
-Whole processes, one after the other, files in the page cache. Prints Markdown with median and 10th
-percentile. The size is that of the packages the runtime needs, as they lie in this environment.
+A whole process on a folder of one picture, files in the page cache; bytecode compiled for all.
 """
 
-import argparse
-import subprocess
 import sys
-import time
-from importlib.metadata import distribution
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from packaging.requirements import Requirement  # onnxruntime brings it
+from benchmarks.contenders import PEERS, Ours
+from benchmarks.environments import python_of
+from benchmarks.files_to_rows import NETWORK
+from benchmarks.measuring import in_turns
+from benchmarks.processes import ProcessError, run
+from benchmarks.results import Result
+from benchmarks.tables import NOT_STABLE, in_seconds, markdown, times
+from benchmarks.workplace import EMBEDDED, Workplace
 
-import gclf_runtime
+_OURS = "gclf-infer"
+_IMPORTS = ("gclf_runtime", "onnxruntime", "torch", "torchvision")  # in the project's environment
 
-_FACE = Path(__file__).parent.parent / "examples" / "faces" / "female_20-29.jpg"
+
+def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
+    """Start everybody."""
+    notes: list[str] = []
+    folder = place.faces(1)
+    (place.scratch / "rows").mkdir(exist_ok=True)
+    rows = place.scratch / "rows" / "first.csv"
+    commands = {_OURS: Ours(_OURS, EMBEDDED).command(folder, rows)}
+    imports = {name: _import(sys.executable, name) for name in _IMPORTS[: 2 if place.quick else 4]}
+    if place.with_peers:
+        models = place.models(NETWORK)
+        for peer in PEERS:
+            commands[peer.name] = peer.command(folder, models, rows)
+            imports.setdefault(peer.imports, _import(python_of(peer.adapter), peer.imports))
+    found = [
+        *_timed("first answer", commands, rows, place, notes),
+        *_timed("import", imports, rows, place, notes),
+        *_timed("python", {"python -c pass": [sys.executable, "-c", "pass"]}, rows, place, notes),
+    ]
+    return found, notes
 
 
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=15)
-    runs: int = parser.parse_args().runs
-    command = str(Path(sys.executable).with_name("gclf-infer"))
-    questions = {
-        "python -c pass": [sys.executable, "-c", "pass"],
-        "import gclf_runtime": [sys.executable, "-c", "import gclf_runtime"],
-        "gclf-infer on one picture": [command, str(_FACE), "--device", "cpu"],
+def _import(python: str | Path, name: str) -> list[str]:
+    return [str(python), "-c", f"import {name}"]
+
+
+def _timed(
+    what: str, commands: dict[str, list[str]], rows: Path, place: Workplace, notes: list[str]
+) -> list[dict[str, Any]]:
+    def turn(who: str) -> list[float]:
+        rows.unlink(missing_ok=True)
+        return [run(commands[who]).seconds]
+
+    able: dict[str, list[str]] = {}
+    for who, command in commands.items():
+        try:
+            turn(who)
+            able[who] = command
+        except ProcessError as error:
+            notes.append(f"{who}: {error}")
+    timings = in_turns({who: partial(turn, who) for who in able}, place.rule)
+    return [{"what": what, "who": who, "seconds": t.record()} for who, t in timings.items()]
+
+
+def tables(result: Result) -> str:
+    """Return first answers, then imports."""
+    answers = [row for row in result.rows if row["what"] == "first answer"]
+    ours = next(row["seconds"] for row in answers if row["who"] == _OURS)
+    first = [
+        [row["who"], in_seconds(row["seconds"]), times(row["seconds"], ours)]
+        for row in sorted(answers, key=lambda row: row["seconds"]["median"])
+    ]
+    rest = [
+        [
+            f"{row['what']} {row['who']}" if row["what"] == "import" else row["who"],
+            in_seconds(row["seconds"]),
+        ]
+        for row in result.rows
+        if row["what"] != "first answer"
+    ]
+    return "\n\n".join(
+        [
+            markdown(("command to first answer", "seconds", f"{_OURS} is"), first),
+            markdown(("a process that does no more than", "seconds"), rest),
+            NOT_STABLE,
+        ]
+    )
+
+
+def plot(result: Result, path: Path) -> None:
+    """Draw the seconds to the first answer."""
+    from benchmarks.plots import bars
+
+    values = {
+        row["who"]: tuple(row["seconds"][end] for end in ("median", "low", "high"))
+        for row in result.rows
+        if row["what"] == "first answer"
     }
-    print("| process | median, s | p10, s |\n|---|---|---|")
-    for name, arguments in questions.items():
-        times = [_seconds(arguments) for _ in range(runs + 1)][1:]
-        print(f"| {name} | {np.median(times):.2f} | {np.percentile(times, 10):.2f} |")
-    print("\n| package | MB |\n|---|---|")
-    sizes = {name: _megabytes(name) for name in _needed("gclf-runtime", "cpu")}
-    for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
-        print(f"| {name} | {size:.1f} |")
-    print(f"| all | {sum(sizes.values()):.1f} |")
-
-
-def _seconds(arguments: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(arguments, check=True, capture_output=True)
-    return time.perf_counter() - start
-
-
-def _needed(package: str, extra: str = "") -> set[str]:
-    """Name a distribution and, through their metadata, all that it needs."""
-    found = {package}
-    for line in distribution(package).requires or []:
-        requirement = Requirement(line)
-        marker = requirement.marker
-        if (marker is None or marker.evaluate({"extra": extra})) and requirement.name not in found:
-            found |= _needed(requirement.name)
-    return found
-
-
-def _megabytes(package: str) -> float:
-    paths = [Path(str(file.locate())) for file in distribution(package).files or []]
-    if package == "gclf-runtime":  # installed as a link to its folder
-        paths = list(Path(gclf_runtime.__file__).parent.rglob("*.[pom]*"))
-    return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
-
-
-if __name__ == "__main__":
-    main()
+    bars({"seconds from command to first answer": values}, path, marked="gclf", digits=2)

@@ -1,5 +1,6 @@
 """What every question is given: options, and pictures and models made once."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,6 +41,18 @@ class Workplace:
     def photos(self, count: int) -> Path:
         """Return a folder of large photos."""
         return self._made(f"photos-{count}", lambda f: make_photos(sources(self.data), f, count))
+
+    def linked(self, folder: Path, count: int) -> Path:
+        """Return a folder of so many links to the pictures of another."""
+        pictures = sorted(folder.rglob("*.jpg"))
+
+        def link(draft: Path) -> Path:
+            (draft / "unsorted").mkdir(parents=True)
+            for number in range(count):
+                os.link(pictures[number % len(pictures)], draft / "unsorted" / f"{number:06}.jpg")
+            return draft
+
+        return self._made(f"{folder.name}-as-{count}", link)
 
     def models(self, network: str) -> Path:
         """Return a folder with one network in every form that somebody runs."""

@@ -1,0 +1,94 @@
+"""Result files to docs/benchmarks.md, its plots, and the README's table.
+
+The prose of both pages is written by hand; what stands between `<!-- figures: NAME -->` and
+`<!-- end -->` is written here, so that no figure is ever copied by hand.
+"""
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from benchmarks.conditions import machine
+from benchmarks.results import Result
+from benchmarks.tables import markdown, plain
+
+_ROOT = Path(__file__).parent.parent
+_PAGE, _README = _ROOT / "docs" / "benchmarks.md", _ROOT / "README.md"
+_PLOTS = _ROOT / "docs" / "benchmarks"
+_SUMMARY = "summary"
+
+
+def publish_folder(folder: Path) -> list[Path]:
+    """Write all that the results of a folder say; return the files written.
+
+    Raises:
+        ValueError: A page has no place for the figures of a result, or a result is damaged.
+    """
+    found = {path.stem: results.load(path) for path in sorted(folder.glob("*.json"))}
+    _PLOTS.mkdir(exist_ok=True)
+    written: list[Path] = []
+    for name, result in found.items():
+        question: Any = import_module(f"benchmarks.{name}")
+        plot = _PLOTS / f"{name}.png"
+        question.plot(result, plot)
+        block = f"![](benchmarks/{plot.name})\n\n{question.tables(result)}\n\n{_stamp(result)}"
+        _replace(_PAGE, name, block)
+        written.append(plot)
+    if {"files_to_rows", "startup"} <= found.keys():
+        _replace(_README, _SUMMARY, _summary(found["files_to_rows"], found["startup"]))
+        written.append(_README)
+    return [*written, _PAGE]
+
+
+def _stamp(result: Result) -> str:
+    """Return what the figures were measured on, and what went otherwise than wished."""
+    said = result.conditions
+    packages = ", ".join(f"{name} {number}" for name, number in said["versions"].items())
+    lines = [
+        f"{machine(said)}; Python {said['python']}, {packages}; seed {said['seed']}; commit "
+        f"{said['commit']}; {said['date'][:16].replace('T', ' ')}; load {said['load_before']} "
+        f"before. `{said['command']}`"
+    ]
+    peers = {row["who"]: row["versions"] for row in result.rows if row.get("versions")}
+    for who, needed in peers.items():
+        lines.append(f"{who}: {', '.join(f'{n} {v}' for n, v in needed.items())}.")
+    return "\n\n".join(["<br>\n".join(lines), *(f"Note: {note}" for note in result.notes)])
+
+
+def _summary(rows: Result, startup: Result) -> str:
+    """Return one line per contender: faces, photos, first answer, memory."""
+    first = {row["who"]: row["seconds"] for row in startup.rows if row["what"] == "first answer"}
+    lines: list[list[str]] = []
+    by = {(row["who"], row["pictures"]): row for row in rows.rows}
+    for who in dict.fromkeys(row["who"] for row in rows.rows):
+        both = [by.get((who, pictures)) for pictures in ("faces", "photos")]
+        started = first.get("gclf-infer" if who.startswith("gclf") else who)
+        lines.append(
+            [
+                who,
+                *(plain(row["seconds"], row["count"]) if row else "" for row in both),
+                f"{started['median']:.2f}" if started else "",
+                f"{max(row['peak_mb'] for row in both if row):,.0f}",
+            ]
+        )
+    counts = {row["pictures"]: row["count"] for row in rows.rows}
+    header = (
+        "whole process, pictures/s",
+        f"{counts['faces']:,} small faces",
+        f"{counts['photos']:,} photos 1600×1200",
+        "first answer, s",
+        "peak MB",
+    )
+    return (
+        f"{markdown(header, lines)}\n\n{machine(rows.conditions)}; `{rows.conditions['command']}`"
+    )
+
+
+def _replace(page: Path, name: str, block: str) -> None:
+    text = page.read_text(encoding="utf-8")
+    place = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not place.search(text):
+        raise ValueError(f"{page.name} has no place for {name}. Write <!-- figures: {name} -->")
+    page.write_text(place.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", text), encoding="utf-8")
