@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import in_turns, interval, ratio
+from benchmarks.measuring import in_turns, interval
 from benchmarks.results import Result
-from benchmarks.tables import figure, notes, table
-from benchmarks.workers import Worker
+from benchmarks.tables import NOT_STABLE, markdown
+from benchmarks.turns.worker import Worker
 from benchmarks.workplace import EMBEDDED, Workplace
 
 _CALLERS = (1, 2, 4, 8, 16, 64)
@@ -41,7 +41,7 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         apps = {
-            name: partial(stack.enter_context(Worker("callers")).ask, variant=variant, **asked)
+            name: partial(stack.enter_context(Worker("calls")).ask, variant=variant, **asked)
             for name, variant in _VARIANTS.items()
         }
         answers = {name: np.array(ask(do="answer", callers=1)) for name, ask in apps.items()}
@@ -53,22 +53,13 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
                 )
                 for name, ask in apps.items()
             }
-            timings = in_turns(turns, rule)
-            for name, timing in timings.items():
+            for name, timing in in_turns(turns, rule).items():
                 counted = rates[name][rule.warm_up :]
                 low, high = interval(counted)
-                rows.append(
-                    {
-                        "callers": callers,
-                        "contender": name,
-                        "rate": statistics.median(counted),
-                        "rate_low": low,
-                        "rate_high": high,
-                        "speed_to_gclf": ratio(timings[_OURS], timing),
-                        "max_dp": float(np.abs(answers[name] - answers[_OURS]).max()),
-                        **timing.record(),
-                    }
-                )
+                rate = {"median": statistics.median(counted), "low": low, "high": high}
+                difference = float(np.abs(answers[name] - answers[_OURS]).max())
+                row = {"callers": callers, "who": name, "max_dp": difference}
+                rows.append(row | {"per_second": rate, "seconds": timing.record()})
     return rows, []
 
 
@@ -81,40 +72,43 @@ def _turn(ask: Callable[[], Any], rates: list[float]) -> list[float]:
 def tables(result: Result) -> str:
     """Return requests per second, and milliseconds of latency."""
     numbers = list(dict.fromkeys(row["callers"] for row in result.rows))
-    names = list(dict.fromkeys(row["contender"] for row in result.rows))
-    rows = {(row["contender"], row["callers"]): row for row in result.rows}
-    header = ["callers", *map(str, numbers)]
-    speeds = [
-        [n, *(figure(rows[n, c]["rate"], is_stable=rows[n, c]["is_stable"]) for c in numbers)]
-        for n in names
-    ]
-    late = [[n, *(_latency(rows[n, c]) for c in numbers)] for n in names]
+    names = list(dict.fromkeys(row["who"] for row in result.rows))
+    by = {(row["who"], row["callers"]): row for row in result.rows}
+    rates = [[name, *(_rate(by[name, number]) for number in numbers)] for name in names]
+    late = [[name, *(_latency(by[name, number]) for number in numbers)] for name in names]
     return "\n\n".join(
         (
-            "Requests per second:",
-            table(header, speeds),
-            "Latency, ms: p50 / p95 / p99:",
-            table(header, late),
-            notes(result.notes, result.rows),
+            "Requests per second, by callers:",
+            markdown(["", *map(str, numbers)], rates),
+            "Latency in ms, p50 / p95 / p99, by callers:",
+            markdown(["", *map(str, numbers)], late),
+            NOT_STABLE,
         )
     )
 
 
+def _rate(row: dict[str, Any]) -> str:
+    return f"{'' if row['seconds']['is_stable'] else '~'}{row['per_second']['median']:,.0f}"
+
+
 def _latency(row: dict[str, Any]) -> str:
-    return " / ".join(figure(row[name] * 1e3) for name in ("p50", "p95", "p99"))
+    values = (row["seconds"][name] * 1e3 for name in ("p50", "p95", "p99"))
+    return " / ".join(f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in values)
 
 
 def plot(result: Result, path: Path) -> None:
     """Draw throughput and p99 by number of callers."""
-    from matplotlib import pyplot
+    from benchmarks.plots import figure, save
 
-    picture, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    for name in dict.fromkeys(row["contender"] for row in result.rows):
-        mine = [row for row in result.rows if row["contender"] == name]
-        callers = [row["callers"] for row in mine]
+    made, (left, right) = figure(2, height=4)
+    for name in dict.fromkeys(row["who"] for row in result.rows):
+        line = [row for row in result.rows if row["who"] == name]
+        callers = [row["callers"] for row in line]
         width = 3 if name == _OURS else 1.2
-        left.plot(callers, [row["rate"] for row in mine], "o-", label=name, linewidth=width)
-        right.plot(callers, [row["p99"] * 1e3 for row in mine], "o-", linewidth=width)
+        rates = [row["per_second"]["median"] for row in line]
+        left.plot(callers, rates, "o-", label=name, linewidth=width)
+        late = [row["seconds"]["p99"] * 1e3 for row in line]
+        right.plot(callers, late, "o-", label=name, linewidth=width)
     for panel, label in ((left, "requests per second"), (right, "p99 of latency, ms")):
         panel.set_xscale("log", base=2)
         panel.set_xlabel("callers")
@@ -122,5 +116,4 @@ def plot(result: Result, path: Path) -> None:
     left.set_ylim(bottom=0)
     right.set_yscale("log")
     left.legend(fontsize="small")
-    picture.savefig(path, dpi=120)
-    pyplot.close(picture)
+    save(made, path)

@@ -21,8 +21,9 @@ from PIL import Image
 from benchmarks.measuring import Timing, in_turns
 from benchmarks.pictures import SEED, make_faces, sources
 from benchmarks.results import Result
-from benchmarks.tables import figure, notes, table
-from benchmarks.workers import Worker
+from benchmarks.tables import NOT_STABLE, markdown
+from benchmarks.turns.serving import per_picture
+from benchmarks.turns.worker import Worker
 from benchmarks.workplace import EMBEDDED, Workplace
 from gclf_runtime import images, jpeg
 from gclf_runtime.session import OnnxSession
@@ -107,8 +108,6 @@ def _contenders(
 
 
 def _timed(decode: _Decoder, encoded: list[bytes]) -> list[float]:
-    from benchmarks.peers.turns import per_picture
-
     return per_picture(
         lambda: [decode(data) for data in encoded],
         pictures=len(encoded),
@@ -143,7 +142,7 @@ def _peers(stack: ExitStack, found: list[str]) -> dict[str, Worker]:
     workers: dict[str, Worker] = {}
     for name, module in _PEERS.items():
         try:
-            script = Path(__file__).parent / "peers" / f"{module}.py"
+            script = Path(__file__).parent / "turns" / f"{module}.py"
             python = python_of(script) if name == "OpenCV" else None
             worker = stack.enter_context(Worker(module, python=python))
             worker.ask(do="names")
@@ -181,20 +180,20 @@ def _row(
     return {
         "picture": kind,
         "pictures": pictures,
-        "decoder": name,
+        "who": name,
         "mean_difference": float(distance.mean()),
         "max_difference": int(distance.max()),
         "changed_answers": changed,
         "max_dp": float(np.abs(ours_nk - theirs_nk).max()),
-        **timing.record(),
+        "seconds": timing.record(),
     }
 
 
 def tables(result: Result) -> str:
     """Return microseconds per picture, and how far the pixels are from Pillow's."""
     kinds = list(dict.fromkeys(row["picture"] for row in result.rows))
-    names = list(dict.fromkeys(row["decoder"] for row in result.rows))
-    rows = {(row["decoder"], row["picture"]): row for row in result.rows}
+    names = list(dict.fromkeys(row["who"] for row in result.rows))
+    rows = {(row["who"], row["picture"]): row for row in result.rows}
     times = [
         [name, *(_cell(rows.get((name, kind)), _microseconds) for kind in kinds)] for name in names
     ]
@@ -204,10 +203,10 @@ def tables(result: Result) -> str:
     return "\n\n".join(
         (
             "Microseconds per picture, one thread:",
-            table(["", *kinds], times),
+            markdown(["", *kinds], times),
             "Distance to Pillow's pixels, mean (max) of 255, and answers that change:",
-            table(["", *kinds], apart),
-            notes(result.notes, result.rows),
+            markdown(["", *kinds], apart),
+            NOT_STABLE,
         )
     )
 
@@ -217,7 +216,8 @@ def _cell(row: dict[str, Any] | None, say: Callable[[dict[str, Any]], str]) -> s
 
 
 def _microseconds(row: dict[str, Any]) -> str:
-    return figure(row["median"] * 1e6, is_stable=row["is_stable"])
+    tilde = "" if row["seconds"]["is_stable"] else "~"
+    return f"{tilde}{row['seconds']['median'] * 1e6:,.0f}"
 
 
 def _difference(row: dict[str, Any]) -> str:
@@ -228,20 +228,18 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def plot(result: Result, path: Path) -> None:
-    """Draw microseconds by size of the picture, logarithmic."""
-    from matplotlib import pyplot
+    """Draw microseconds by kind of picture, on a logarithmic scale."""
+    from benchmarks.plots import figure, save
 
-    picture, panel = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    made, panels = figure(1, height=4.5)
     kinds = list(dict.fromkeys(row["picture"] for row in result.rows))
-    for name in dict.fromkeys(row["decoder"] for row in result.rows):
-        mine = [row for row in result.rows if row["decoder"] == name]
-        places = [kinds.index(row["picture"]) for row in mine]
-        times = [row["median"] * 1e6 for row in mine]
-        panel.plot(places, times, "o", label=name, markersize=9 if name == _OURS else 5)
-    panel.set_xticks(range(len(kinds)), kinds, fontsize="small")
-    panel.set_yscale("log")
-    panel.set_ylabel("µs per picture, one thread")
-    panel.grid(axis="y", alpha=0.3)
-    panel.legend(fontsize="x-small")
-    picture.savefig(path, dpi=120)
-    pyplot.close(picture)
+    for name in dict.fromkeys(row["who"] for row in result.rows):
+        line = [row for row in result.rows if row["who"] == name]
+        places = [kinds.index(row["picture"]) for row in line]
+        lasted = [row["seconds"]["median"] * 1e6 for row in line]
+        panels[0].plot(places, lasted, "o", label=name, markersize=9 if name == _OURS else 5)
+    panels[0].set_xticks(range(len(kinds)), kinds, fontsize="x-small", rotation=15)
+    panels[0].set_yscale("log")
+    panels[0].set_ylabel("µs per picture, one thread")
+    panels[0].legend(fontsize="x-small")
+    save(made, path)

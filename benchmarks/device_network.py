@@ -118,10 +118,11 @@ def _measure(
             name: partial(repeated, work, at_least_s=turn_s, at_least=1)
             for name, work in works.items()
         }
-        for (precision, part), timing in in_turns(turns, rule).items():
+        for name, timing in in_turns(turns, rule).items():
+            step, precision = name.split(", ")
             row = {"part": "network", "network": network, "precision": precision, "batch": batch}
-            row |= {"step": part, **timing.record(), "max_dp": differences[precision]}
-            if part == "compute":
+            row |= {"step": step, "max_dp": differences[precision], "seconds": timing.record()}
+            if step == "compute":
                 cost = cost_of(files["fp32"])
                 ceiling = ceilings_of(ceilings, precision)
                 least = cost.seconds(batch, _WIDTHS[precision], ceiling)
@@ -135,18 +136,18 @@ _Work = Callable[[], object]
 
 def _contenders(
     files: dict[str, Path], device: str, batch: int
-) -> tuple[dict[tuple[str, str], _Work], dict[str, float]]:
-    """Return what is timed, by precision and step, and how far each answers from fp32."""
-    works: dict[tuple[str, str], _Work] = {}
+) -> tuple[dict[str, _Work], dict[str, float]]:
+    """Return what is timed, by step and precision, and how far each answers from fp32."""
+    works: dict[str, _Work] = {}
     answers: dict[str, NDArray[np.float32]] = {}
     for precision, path in files.items():
         network = DeviceNetwork(path, device, batch, is_tf32=precision == "tf32")
         network.compute()
         answers[precision] = network.answer()
-        works[precision, "compute"] = network.compute
+        works[f"compute, {precision}"] = network.compute
         if precision == "fp32":
-            works[precision, "transfer"] = network.transfer
-            works[precision, "gclf"] = _ours(path, device, network.here_nhwc)
+            works[f"transfer, {precision}"] = network.transfer
+            works[f"gclf, {precision}"] = _ours(path, device, network.here_nhwc)
     exact = answers["fp32"]
     return works, {name: float(np.abs(found - exact).max()) for name, found in answers.items()}
 

@@ -17,7 +17,7 @@ from benchmarks.pictures import sources
 from benchmarks.processes import ProcessError, gclf_infer
 from benchmarks.results import Result
 from benchmarks.roofline import measure_ceilings
-from benchmarks.tables import figure, notes, rate, table
+from benchmarks.tables import NOT_STABLE, markdown, per_second, plain
 from benchmarks.workplace import EMBEDDED, Workplace
 
 _GCLF_TRAIN = str(Path(processes.GCLF_INFER).with_name("gclf-train"))
@@ -48,13 +48,13 @@ def _files_to_rows(place: Workplace, scratch: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for pictures, (folder, count) in folders.items():
         turns = {
-            (name, device): partial(_infer, folder, scratch, model, device)
+            f"{name}, {device}": partial(_infer, folder, scratch, model, device)
             for name, model in models.items()
             for device in dict.fromkeys((place.device, "cpu"))
         }
-        for (name, device), timing in in_turns(turns, place.rule).items():
-            row = {"part": "files", "pictures": pictures, "count": count, "model": name}
-            rows.append(row | {"device": device, **timing.record()})
+        for name, timing in in_turns(turns, place.rule).items():
+            row = {"part": "files", "pictures": pictures, "count": count, "who": name}
+            rows.append(row | {"seconds": timing.record()})
     return rows
 
 
@@ -125,7 +125,7 @@ def tables(result: Result) -> str:
         ("Training to an accuracy:", _trained(result)),
     ]
     said = [f"{title}\n\n{text}" for title, text in parts]
-    return "\n\n".join([*said, notes(result.notes, result.rows)])
+    return "\n\n".join([*said, NOT_STABLE])
 
 
 def _of(result: Result, part: str) -> list[dict[str, Any]]:
@@ -134,14 +134,14 @@ def _of(result: Result, part: str) -> list[dict[str, Any]]:
 
 def _ceilings(result: Result) -> str:
     lines = [
-        [
-            row["ceiling"],
-            figure(row["per_second"] / 1e9, is_stable=row["is_stable"]),
-            f"G{row['unit']}",
-        ]
+        [f"{row['ceiling']}, G{row['unit']}/s", f"{_tilde(row)}{row['per_second'] / 1e9:,.1f}"]
         for row in _of(result, "ceiling")
     ]
-    return table(["", "measured", "unit"], lines)
+    return markdown(["", "measured"], lines)
+
+
+def _tilde(row: dict[str, Any]) -> str:
+    return "" if row["seconds"]["is_stable"] else "~"
 
 
 def _networks(result: Result) -> str:
@@ -153,20 +153,23 @@ def _networks(result: Result) -> str:
         [network, str(batch), *(_step(by_key[network, batch, *step], batch) for step in steps)]
         for network, batch in dict.fromkeys((row["network"], row["batch"]) for row in rows)
     ]
-    return table(["network", "batch", *(f"{step}, {p}" for step, p in steps)], lines)
+    return markdown(["network", "batch", *(f"{step}, {p}" for step, p in steps)], lines)
 
 
 def _step(row: dict[str, Any], batch: int) -> str:
-    text = figure(batch / row["median"], is_stable=row["is_stable"])
+    text = plain(row["seconds"], batch)
     return f"{text} ({row['of_roofline']:.0%})" if "of_roofline" in row else text
 
 
 def _files(result: Result) -> str:
     lines = [
-        [row["pictures"], f"{row['count']:,}", row["model"], row["device"], rate(row)]
-        for row in ({**r, "median": r["median"] / r["count"]} for r in _of(result, "files"))
+        [
+            f"{row['count']:,} {row['pictures']}, {row['who']}",
+            per_second(row["seconds"], row["count"]),
+        ]
+        for row in _of(result, "files")
     ]
-    return table(["pictures", "number", "model", "device", "per second"], lines)
+    return markdown(["", "pictures per second"], lines)
 
 
 def _trained(result: Result) -> str:
@@ -174,43 +177,41 @@ def _trained(result: Result) -> str:
         [
             row["network"],
             f"{row['target']:.0%}",
-            "not reached" if row["epochs_to_target"] is None else row["epochs_to_target"],
-            "" if row["seconds_to_target"] is None else figure(row["seconds_to_target"]),
-            row["epochs"],
+            "not reached" if row["epochs_to_target"] is None else str(row["epochs_to_target"]),
+            "" if row["seconds_to_target"] is None else f"{row['seconds_to_target']:,.1f}",
+            str(row["epochs"]),
             f"{row['best_accuracy']:.1%}",
-            figure(row["whole_s"]),
-            figure(row["images_per_second"]),
+            f"{row['whole_s']:,.1f}",
+            f"{row['images_per_second']:,.0f}",
         ]
         for row in _of(result, "training")
     ]
     header = ["network", "accuracy", "epochs to it", "seconds to it", "epochs in all"]
-    return table([*header, "best", "whole process, s", "pictures per second"], lines)
+    return markdown([*header, "best", "whole process, s", "pictures per second"], lines)
 
 
 def plot(result: Result, path: Path) -> None:
     """Draw pictures per second by batch, and what the roofline allows (dashed)."""
-    from matplotlib import pyplot
+    from benchmarks.plots import figure, save
 
     rows = _of(result, "network")
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    picture, panels = pyplot.subplots(
-        1, len(networks), figsize=(5 * len(networks), 4.5), squeeze=False, layout="constrained"
-    )
-    for network, panel in zip(networks, panels[0], strict=True):
-        mine = [row for row in rows if row["network"] == network]
-        for step, precision in dict.fromkeys((row["step"], row["precision"]) for row in mine):
-            line = [r for r in mine if (r["step"], r["precision"]) == (step, precision)]
+    made, panels = figure(len(networks), height=4.5)
+    for network, panel in zip(networks, panels, strict=True):
+        lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in (row for row in rows if row["network"] == network):
+            lines.setdefault((row["step"], row["precision"]), []).append(row)
+        for (step, precision), line in lines.items():
             batches = [row["batch"] for row in line]
-            speeds = [row["batch"] / row["median"] for row in line]
+            speeds = [row["batch"] / row["seconds"]["median"] for row in line]
             (drawn,) = panel.plot(batches, speeds, "o-", label=f"{step}, {precision}")
             if step == "compute":
                 limits = [row["batch"] / row["least_s"] for row in line]
                 panel.plot(batches, limits, "--", color=drawn.get_color(), linewidth=1)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
-        panel.set_title(network)
+        panel.set_title(network, loc="left", fontsize=11)
         panel.set_xlabel("batch")
         panel.legend(fontsize="x-small")
-    panels[0][0].set_ylabel("pictures per second")
-    picture.savefig(path, dpi=120)
-    pyplot.close(picture)
+    panels[0].set_ylabel("pictures per second")
+    save(made, path)

@@ -139,7 +139,9 @@ def _crops(spec: ModelSpec) -> NDArray[np.uint8]:
     return np.stack(crops)
 
 
-def _write_ultralytics(path: Path, network: nn.Module, example_nchw: Tensor, spec: ModelSpec) -> None:
+def _write_ultralytics(
+    path: Path, network: nn.Module, example_nchw: Tensor, spec: ModelSpec
+) -> None:
     """Write what `yolo export format=onnx dynamic=True` of a classifier gives, and says of it."""
     model = _graph(network, example_nchw, "images", "probabilities")
     said = {

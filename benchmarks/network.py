@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measuring import Rule, in_turns, ratio
+from benchmarks.measuring import in_turns
 from benchmarks.pictures import sources
 from benchmarks.results import Result
-from benchmarks.tables import notes, rate, table
-from benchmarks.tables import ratio as ratio_text
-from benchmarks.workers import Worker, WorkerError
+from benchmarks.tables import NOT_STABLE, markdown, plain, times
+from benchmarks.turns.worker import Worker, WorkerError
 from benchmarks.workplace import EMBEDDED, Workplace
 from gclf_runtime import images
 from gclf_runtime.cpus import available_cpus
@@ -34,7 +33,7 @@ _BUDGET_S = 8.0  # of one comparison; there are some twenty
 _CHECKED = 16  # pictures whose answers are compared
 _OTHERWISE = 0.01  # a probability further from ours is no rounding
 _OURS, _RAW = "gclf", "onnxruntime"
-_OPENVINO = Path(__file__).parent / "peers" / "openvino_network.py"
+_OPENVINO = Path(__file__).parent / "turns" / "openvino_network.py"
 
 
 @dataclass(frozen=True)
@@ -158,6 +157,7 @@ def _compare(
 ) -> list[dict[str, Any]]:
     request = {"do": "turn", "pixels": str(pixels), "at_least_s": 0.02 if place.quick else _TURN_S}
     differences = _differences(comparison, workers, request, found)
+    versions = _versions(comparison)
     rule = replace(place.rule, budget_s=min(place.rule.budget_s, _BUDGET_S))
     rows: list[dict[str, Any]] = []
     for threads in (1,) if place.quick else sorted({1, available_cpus()}):
@@ -168,26 +168,20 @@ def _compare(
                 for each in comparison.contenders
                 if each.name in differences and batch in each.batches
             ]
-            for row in _turns(able, workers, request | here, rule):
-                row |= {"max_dp": differences[row["contender"]]}
-                named = {"network": comparison.network, "precision": comparison.precision}
-                rows.append(named | here | row)
+            turns = {e.name: partial(e.ask, workers[e.module], **request, **here) for e in able}
+            for name, timing in in_turns(turns, rule).items():
+                row = {"network": comparison.network, "precision": comparison.precision, **here}
+                row |= {"who": name, "max_dp": differences[name], "seconds": timing.record()}
+                rows.append(row | versions.get(name, {}))
     return rows
 
 
-def _turns(
-    contenders: list[_Contender], workers: dict[str, Worker], request: dict[str, Any], rule: Rule
-) -> list[dict[str, Any]]:
-    """Return the seconds per picture of each."""
-    timings = in_turns(
-        {each.name: partial(each.ask, workers[each.module], **request) for each in contenders},
-        rule,
-    )
-    rows = [{"contender": name, **timing.record()} for name, timing in timings.items()]
-    for row in rows:
-        if row["contender"] == _OURS and _RAW in timings:
-            row["ratio_to_onnxruntime"] = ratio(timings[_RAW], timings[_OURS])
-    return rows
+def _versions(comparison: _Comparison) -> dict[str, dict[str, Any]]:
+    """Return what is installed for those who have an environment of their own."""
+    from benchmarks.environments import versions
+
+    others = [each.name for each in comparison.contenders if each.module == _OPENVINO.stem]
+    return {name: {"versions": versions(_OPENVINO)} for name in others}
 
 
 def _differences(
@@ -219,41 +213,37 @@ def tables(result: Result) -> str:
     parts: list[str] = []
     for (network, precision, threads), rows in _groups(result).items():
         batches = sorted({row["batch"] for row in rows})
-        header = [_who(threads), *(f"batch {batch}" for batch in batches), "max abs dp"]
+        by = {(row["who"], row["batch"]): row["seconds"] for row in rows}
         lines = [
-            [name, *_cells(rows, name, batches), f"{_of(rows, name)[0]['max_dp']:.1g}"]
-            for name in dict.fromkeys(row["contender"] for row in rows)
+            [row["who"], *_cells(by, row["who"], batches), f"{row['max_dp']:.1g}"]
+            for row in {row["who"]: row for row in rows}.values()
         ]
-        ratios = {row["batch"]: row.get("ratio_to_onnxruntime") for row in _of(rows, _OURS)}
-        against = [ratio_text(ratios.get(batch)) for batch in batches]
-        lines.append(["gclf / onnxruntime", *against, ""])
-        parts.append(f"{network}, {precision}, pictures per second:\n\n{table(header, lines)}")
-    return "\n\n".join([*parts, notes(result.notes, result.rows)])
+        lines.append(["gclf is", *(times(by[_RAW, b], by[_OURS, b]) for b in batches), ""])
+        header = [_threads(threads), *(f"batch {batch}" for batch in batches), "max \\|Δp\\|"]
+        title = f"{network}, {precision}, pictures per second:"
+        parts.append(f"{title}\n\n{markdown(header, lines)}")
+    return "\n\n".join([*parts, f"`gclf is`: times as fast as {_RAW}.", NOT_STABLE])
 
 
 def plot(result: Result, path: Path) -> None:
     """Draw pictures per second by batch, a panel for each table of several batches."""
-    from matplotlib import pyplot
+    from benchmarks.plots import figure, save
 
-    wide = {
-        key: rows for key, rows in _groups(result).items() if len({r["batch"] for r in rows}) > 1
-    }
-    picture, panels = pyplot.subplots(
-        1, len(wide), figsize=(4.5 * len(wide), 4.5), squeeze=False, layout="constrained"
-    )
-    for ((network, precision, threads), rows), panel in zip(wide.items(), panels[0], strict=True):
-        for name in dict.fromkeys(row["contender"] for row in rows):
-            batches = [row["batch"] for row in _of(rows, name)]
-            rates = [1 / row["median"] for row in _of(rows, name)]
-            panel.plot(batches, rates, "o-", label=name, linewidth=3 if name == _OURS else 1.2)
+    wide = {k: rows for k, rows in _groups(result).items() if len({r["batch"] for r in rows}) > 1}
+    made, panels = figure(len(wide), height=4.5)
+    for ((network, precision, threads), rows), panel in zip(wide.items(), panels, strict=True):
+        for who in dict.fromkeys(row["who"] for row in rows):
+            line = [row for row in rows if row["who"] == who]
+            speeds = [1 / row["seconds"]["median"] for row in line]
+            width = 3 if who == _OURS else 1.2
+            panel.plot([row["batch"] for row in line], speeds, "o-", label=who, linewidth=width)
         panel.set_xscale("log", base=2)
         panel.set_ylim(bottom=0)
-        panel.set_title(f"{network}, {precision}, {_who(threads)}")
+        panel.set_title(f"{network}, {precision}, {_threads(threads)}", loc="left", fontsize=11)
         panel.set_xlabel("batch")
         panel.legend(fontsize="x-small")
-    panels[0][0].set_ylabel("pictures per second")
-    picture.savefig(path, dpi=120)
-    pyplot.close(picture)
+    panels[0].set_ylabel("pictures per second")
+    save(made, path)
 
 
 def _groups(result: Result) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
@@ -263,14 +253,9 @@ def _groups(result: Result) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
     return groups
 
 
-def _of(rows: list[dict[str, Any]], contender: str) -> list[dict[str, Any]]:
-    return [row for row in rows if row["contender"] == contender]
+def _cells(by: dict[tuple[str, int], dict[str, Any]], who: str, batches: list[int]) -> list[str]:
+    return [plain(by[who, batch], 1) if (who, batch) in by else "" for batch in batches]
 
 
-def _cells(rows: list[dict[str, Any]], contender: str, batches: list[int]) -> list[str]:
-    by_batch = {row["batch"]: row for row in _of(rows, contender)}
-    return [rate(by_batch[batch]) if batch in by_batch else "" for batch in batches]
-
-
-def _who(threads: int) -> str:
-    return "1 thread" if threads == 1 else f"{threads} threads"
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"

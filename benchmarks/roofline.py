@@ -98,7 +98,7 @@ def ceilings_of(rows: list[dict[str, Any]], precision: str) -> Ceilings:
 def _row(name: str, timing: Timing, amount: int) -> dict[str, Any]:
     unit = "FLOP" if name.startswith("multiply") else "byte"
     row = {"part": "ceiling", "ceiling": name, "unit": unit, "amount": amount}
-    return {**row, "per_second": amount / timing.median, **timing.record()}
+    return {**row, "per_second": amount / timing.median, "seconds": timing.record()}
 
 
 def _works(device: str) -> dict[str, tuple[Callable[[], object], int]]:

@@ -1,1 +1,1 @@
-"""Contenders that take turns though each is alone in a process, and some in an environment of its own."""
+"""Contenders that take turns, each alone in a process, some in an environment of its own."""

@@ -1,13 +1,11 @@
 """An app whose threads send one encoded picture per request, and wait for its answer.
 
-    python -m benchmarks.peers.callers
-
 Variants: `gclf` shares one Classifier; `default` is what people write, Pillow and one shared
 InferenceSession at its defaults; `one thread` is the same with a compute thread per call.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.peers.turns import closed_loop, serve
+from benchmarks.turns.serving import closed_loop, serve
 from gclf_runtime import Classifier
 
-_Classify = Callable[[bytes], Sequence[float]]
+_Classify = Callable[[bytes], NDArray[np.float32]]
 
 
 @cache
@@ -33,7 +32,7 @@ def _classify(model: str, variant: str) -> _Classify:
         options.intra_op_num_threads = 1
     session: Any = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
-    def plainly(data: bytes) -> Sequence[float]:
+    def plainly(data: bytes) -> NDArray[np.float32]:
         image = Image.open(io.BytesIO(data)).convert("RGB")
         pixels_hwc = np.array(image.resize((64, 64), Image.Resampling.BILINEAR))
         return session.run(["probabilities"], {"images": pixels_hwc[None]})[0][0]

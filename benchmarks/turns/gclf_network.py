@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.turns import per_picture, serve
+from benchmarks.turns.serving import per_picture, serve
 from gclf_runtime.session import OnnxSession
 
 

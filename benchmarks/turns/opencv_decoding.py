@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
+import cv2  # pyright: ignore[reportMissingImports]
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.turns import per_picture, serve
+from benchmarks.turns.serving import per_picture, serve
 
 _WAYS = {"OpenCV, INTER_AREA": cv2.INTER_AREA, "OpenCV, INTER_LINEAR": cv2.INTER_LINEAR}
 _SIDE = 64

@@ -13,10 +13,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import openvino as ov
+import openvino as ov  # pyright: ignore[reportMissingImports]
 from numpy.typing import NDArray
 
-from benchmarks.peers.turns import per_picture, serve
+from benchmarks.turns.serving import per_picture, serve
 
 
 @cache

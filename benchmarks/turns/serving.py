@@ -46,8 +46,8 @@ def per_picture(
         return [seconds / pictures for seconds in _until(end, work)]
     with ThreadPoolExecutor(callers) as pool:
         start = time.perf_counter()
-        counts = pool.map(lambda _: len(_until(end, work)), range(callers))
-        calls = sum(counts)
+        futures = [pool.submit(_until, end, work) for _ in range(callers)]
+        calls = sum(len(future.result()) for future in futures)
         return [(time.perf_counter() - start) / (calls * pictures)]
 
 

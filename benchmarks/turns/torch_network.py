@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peers.turns import per_picture, serve
+from benchmarks.turns.serving import per_picture, serve
 
 
 @cache

@@ -13,7 +13,7 @@ from torchvision.io import (  # pyright: ignore[reportMissingTypeStubs]
 )
 from torchvision.transforms.v2 import functional  # pyright: ignore[reportMissingTypeStubs]
 
-from benchmarks.peers.turns import per_picture, serve
+from benchmarks.turns.serving import per_picture, serve
 
 _SIDE = 64
 

@@ -1,7 +1,7 @@
 """Contenders that live in processes of their own, and take their turns when told.
 
 Each is alone in its process, with its own threads and libraries, yet all take part in one run. The
-other end is `benchmarks.peers.turns`.
+other end is `benchmarks.turns.serving`.
 """
 
 import json
@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 300
 
 
@@ -25,7 +25,7 @@ class Worker:
     """A process that answers one request at a time.
 
     Args:
-        module: Of `benchmarks.peers`.
+        module: Of `benchmarks.turns`.
         python: The interpreter of its environment; the project's own when None.
     """
 
@@ -35,7 +35,7 @@ class Worker:
             "w+", encoding="utf-8", errors="replace"
         )
         self._process = subprocess.Popen(
-            [python or sys.executable, "-m", f"benchmarks.peers.{module}"],
+            [python or sys.executable, "-m", f"benchmarks.turns.{module}"],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
