@@ -66,6 +66,11 @@ class Worker:
             raise WorkerError(f"{self.name}: {reply['error']}")
         return reply["answer"]
 
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin
@@ -75,8 +80,7 @@ class Worker:
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         self._process.stdout.close()
         self._said.close()
 
