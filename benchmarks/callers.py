@@ -65,7 +65,7 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
 
 def _turn(ask: Callable[[], Any], rates: list[float]) -> list[float]:
     reply = ask()
-    rates.append(reply["rate"])
+    rates.append(reply["per_second"])
     return reply["seconds"]
 
 

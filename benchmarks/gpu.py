@@ -97,7 +97,7 @@ def _few(place: Workplace, folder: Path) -> Path:
 
 
 def _training(run: Path, network: str, target: float, whole_s: float) -> dict[str, Any]:
-    epochs = list(csv.DictReader((run / "metrics.csv").open(encoding="utf-8")))
+    epochs = list(csv.DictReader((run / "metrics.csv").read_text(encoding="utf-8").splitlines()))
     accuracies = [float(epoch["val_accuracy"]) for epoch in epochs]
     reached = next((n for n, accuracy in enumerate(accuracies, 1) if accuracy >= target), None)
     taken = [float(epoch["seconds"]) for epoch in epochs]

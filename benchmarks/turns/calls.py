@@ -6,6 +6,7 @@ InferenceSession at its defaults; `one thread` is the same with a compute thread
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
@@ -52,7 +53,7 @@ def _answer(request: dict[str, Any]) -> Any:
         return [list(map(float, classify(data))) for data in pictures]
     starts = (index * len(pictures) // callers for index in range(callers))
     works = [_caller(classify, islice(cycle(pictures), start, None)) for start in starts]
-    return closed_loop(works, at_least_s=request["at_least_s"])
+    return asdict(closed_loop(works, at_least_s=request["at_least_s"]))
 
 
 def _caller(classify: _Classify, pictures: Iterator[bytes]) -> Callable[[], object]:

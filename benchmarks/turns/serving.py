@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -33,32 +34,35 @@ def serve(answer: Callable[[dict[str, Any]], Any]) -> None:
 def per_picture(
     work: Callable[[], object], *, pictures: int, callers: int, at_least_s: float
 ) -> list[float]:
-    """Time calls for one turn; return seconds per picture.
+    """Let callers call on and on for one turn; return the seconds per picture, one value.
+
+    It is the mean of the turn for one caller too. The median of its calls would leave out the
+    moments when the machine does other work, and those of several callers would not.
 
     Args:
         work: One call.
         pictures: In one call.
-        callers: Threads that call at the same time; of one, every call is a value.
+        callers: Threads that call at the same time.
         at_least_s: How long the turn takes at least.
     """
-    end = time.perf_counter() + at_least_s
     if callers == 1:
-        return [seconds / pictures for seconds in _until(end, work)]
-    with ThreadPoolExecutor(callers) as pool:
         start = time.perf_counter()
-        futures = [pool.submit(_until, end, work) for _ in range(callers)]
-        calls = sum(len(future.result()) for future in futures)
+        calls = len(_until(start + at_least_s, work))
         return [(time.perf_counter() - start) / (calls * pictures)]
+    found = closed_loop([work] * callers, at_least_s=at_least_s)
+    return [1 / (found.per_second * pictures)]
 
 
-def closed_loop(
-    works: Sequence[Callable[[], object]], *, at_least_s: float
-) -> dict[str, float | list[float]]:
-    """Let as many callers as there are works call on and on.
+@dataclass(frozen=True)
+class Calls:
+    """What callers took: the seconds of each call, and calls per second of all together."""
 
-    Returns:
-        The `seconds` of every call, and the `rate`: calls per second of all together.
-    """
+    seconds: list[float]
+    per_second: float
+
+
+def closed_loop(works: Sequence[Callable[[], object]], *, at_least_s: float) -> Calls:
+    """Let as many callers as there are works call on and on."""
     ready = threading.Barrier(len(works) + 1)
 
     def call(work: Callable[[], object]) -> list[float]:
@@ -70,7 +74,7 @@ def closed_loop(
         ready.wait()
         start = time.perf_counter()
         seconds = [value for future in futures for value in future.result()]
-        return {"seconds": seconds, "rate": len(seconds) / (time.perf_counter() - start)}
+        return Calls(seconds, len(seconds) / (time.perf_counter() - start))
 
 
 def _until(end: float, work: Callable[[], object]) -> list[float]:

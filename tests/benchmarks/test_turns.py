@@ -1,6 +1,7 @@
 """The protocol of contenders in processes of their own."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_a_worker_answers_again_and_again():
 
     assert [sum(probabilities) for probabilities in answers] == pytest.approx([1.0] * 12)
     assert len(turn["seconds"]) == 2  # one call of each caller
-    assert turn["rate"] > 0
+    assert turn["per_second"] > 0
 
 
 def test_a_request_that_fails_is_an_error_and_the_worker_lives_on():
@@ -58,13 +59,13 @@ def test_callers_work_at_the_same_time():
     found = closed_loop([together.wait] * 3, at_least_s=0.0)
     shared = per_picture(together.wait, pictures=4, callers=3, at_least_s=0.0)
 
-    assert len(found["seconds"]) == 3  # pyright: ignore[reportArgumentType]
+    assert len(found.seconds) == 3
     assert len(shared) == 1
 
 
-def test_a_single_caller_has_a_value_for_every_call():
-    called: list[int] = []
+@pytest.mark.parametrize("callers", [1, 2])
+def test_a_turn_is_one_value_the_mean_of_its_calls(callers: int):
+    found = per_picture(lambda: time.sleep(0.01), pictures=10, callers=callers, at_least_s=0.03)
 
-    taken = per_picture(lambda: called.append(1), pictures=8, callers=1, at_least_s=0.01)
-
-    assert len(taken) == len(called) > 1
+    assert len(found) == 1
+    assert 0.001 / callers <= found[0] < 0.1
