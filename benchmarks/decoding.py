@@ -109,9 +109,8 @@ def _contenders(
 
 def _timed(decode: _Decoder, encoded: list[bytes]) -> list[float]:
     return per_picture(
-        lambda: [decode(data) for data in encoded],
+        [lambda: [decode(data) for data in encoded]],
         pictures=len(encoded),
-        callers=1,
         at_least_s=0.0,
     )
 

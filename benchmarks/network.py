@@ -1,8 +1,8 @@
 """What does the network alone do per second, by batch, threads, precision and who runs it?
 
 From pixels in memory to probabilities. With one thread everybody has one caller. With all cores
-ours has a caller per core and one thread each, as the pipeline calls it; the others have one
-caller, and threads of their own, as their documentation has it.
+ours has a caller per core and a thread for each, as the pipeline calls it, and OpenVINO as many
+requests at a time as suit it; the others have one caller, and compute on threads of their own.
 """
 
 import tempfile

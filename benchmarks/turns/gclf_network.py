@@ -26,9 +26,8 @@ def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
     if request["do"] == "answer":
         return session.run(batch_nhwc)[0].tolist()
     return per_picture(
-        lambda: session.run(batch_nhwc),
+        [lambda: session.run(batch_nhwc)] * request["threads"],
         pictures=len(batch_nhwc),
-        callers=request["threads"],
         at_least_s=request["at_least_s"],
     )
 

@@ -35,9 +35,8 @@ def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
     if request["do"] == "answer":
         return session.run(["probabilities"], {"images": batch})[0].tolist()
     return per_picture(
-        lambda: session.run(["probabilities"], {"images": batch}),
+        [lambda: session.run(["probabilities"], {"images": batch})],
         pictures=len(batch),
-        callers=1,
         at_least_s=request["at_least_s"],
     )
 

@@ -32,7 +32,7 @@ def serve(answer: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def per_picture(
-    work: Callable[[], object], *, pictures: int, callers: int, at_least_s: float
+    works: Sequence[Callable[[], object]], *, pictures: int, at_least_s: float
 ) -> list[float]:
     """Let callers call on and on for one turn; return the seconds per picture, one value.
 
@@ -40,16 +40,15 @@ def per_picture(
     moments when the machine does other work, and those of several callers would not.
 
     Args:
-        work: One call.
+        works: A call of each caller; they call at the same time, from a thread each.
         pictures: In one call.
-        callers: Threads that call at the same time.
         at_least_s: How long the turn takes at least.
     """
-    if callers == 1:
+    if len(works) == 1:
         start = time.perf_counter()
-        calls = len(_until(start + at_least_s, work))
+        calls = len(_until(start + at_least_s, works[0]))
         return [(time.perf_counter() - start) / (calls * pictures)]
-    found = closed_loop([work] * callers, at_least_s=at_least_s)
+    found = closed_loop(works, at_least_s=at_least_s)
     return [1 / (found.per_second * pictures)]
 
 

@@ -51,9 +51,8 @@ def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
     if request["do"] == "answer":
         return _run(network, batch_nchw, variant).tolist()
     return per_picture(
-        lambda: _run(network, batch_nchw, variant),
+        [lambda: _run(network, batch_nchw, variant)],
         pictures=len(batch_nchw),
-        callers=1,
         at_least_s=request["at_least_s"],
     )
 

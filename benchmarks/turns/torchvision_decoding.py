@@ -36,9 +36,8 @@ def _answer(request: dict[str, Any]) -> Any:
     if request["do"] == "pixels":
         return np.save(request["pixels"], np.stack([_decode(data) for data in encoded]))
     return per_picture(
-        lambda: [_decode(data) for data in encoded],
+        [lambda: [_decode(data) for data in encoded]],
         pictures=len(encoded),
-        callers=1,
         at_least_s=0.0,
     )
 

@@ -57,7 +57,7 @@ def test_callers_work_at_the_same_time():
     together = threading.Barrier(3, timeout=10)
 
     found = closed_loop([together.wait] * 3, at_least_s=0.0)
-    shared = per_picture(together.wait, pictures=4, callers=3, at_least_s=0.0)
+    shared = per_picture([together.wait] * 3, pictures=4, at_least_s=0.0)
 
     assert len(found.seconds) == 3
     assert len(shared) == 1
@@ -65,7 +65,7 @@ def test_callers_work_at_the_same_time():
 
 @pytest.mark.parametrize("callers", [1, 2])
 def test_a_turn_is_one_value_the_mean_of_its_calls(callers: int):
-    found = per_picture(lambda: time.sleep(0.01), pictures=10, callers=callers, at_least_s=0.03)
+    found = per_picture([lambda: time.sleep(0.01)] * callers, pictures=10, at_least_s=0.03)
 
     assert len(found) == 1
     assert 0.001 / callers <= found[0] < 0.1
