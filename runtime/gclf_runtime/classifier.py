@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ from gclf_runtime.pipeline import Outcome, Runner, SessionRunner, run_items
 from gclf_runtime.results import FileResult, Prediction
 from gclf_runtime.session import Device, OnnxSession
 from gclf_runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from gclf_runtime.pool import Spares
+
+_CPU = "CPUExecutionProvider"
 
 
 class Classifier:
@@ -35,6 +40,8 @@ class Classifier:
         max_pixels: Refuse a picture that would hold more pixels than this in memory.
         spec: Used in place of the file's own, or of none.
         sha256: What the whole file's must be, in hexadecimal; any when None.
+        starts_early: Start the processes now, while the model is opened: for a stream that is
+            known to be long.
 
     Raises:
         ModelError: No such file, damaged, changed, or at odds with its spec.
@@ -52,6 +59,7 @@ class Classifier:
         max_pixels: int = images.MAX_PIXELS,
         spec: ModelSpec | None = None,
         sha256: str | None = None,
+        starts_early: bool = False,
     ) -> None:
         for name, value in (("threads", threads), ("batch_size", batch_size)):
             if value is not None and value < 1:
@@ -63,9 +71,12 @@ class Classifier:
         self._model, self._processes = os.path.abspath(model), processes
         self._threads = threads or available_cpus()
         self._max_pixels = max_pixels
+        self._spares = _spares(processes) if starts_early and processes else None
         self._session = OnnxSession(
             model, device=device, spec=spec, sha256=sha256, batch_size=batch_size
         )
+        if self.provider != _CPU:
+            self._spares = None
 
     @classmethod
     def default(
@@ -77,6 +88,7 @@ class Classifier:
         batch_size: int | None = None,
         max_pixels: int = images.MAX_PIXELS,
         sha256: str | None = None,
+        starts_early: bool = False,
     ) -> "Classifier":
         """Open the embedded model: female or male, as annotators perceive a face."""
         model = resources.files("gclf_runtime") / "models" / "gender.onnx"
@@ -89,6 +101,7 @@ class Classifier:
                 batch_size=batch_size,
                 max_pixels=max_pixels,
                 sha256=sha256,
+                starts_early=starts_early,
             )
 
     def __repr__(self) -> str:
@@ -206,7 +219,7 @@ class Classifier:
         """Return what answers chunks, and how many it answers at a time."""
         options: dict[str, Any] = {"max_pixels": self._max_pixels, "keep_pixels": keep_pixels}
         runner = SessionRunner(self._session, **options)
-        if not self._processes or self.provider != "CPUExecutionProvider":
+        if not self._processes or self.provider != _CPU:
             return runner, self._threads
         from gclf_runtime.pool import WorkerPool
 
@@ -218,6 +231,7 @@ class Classifier:
             processes=self._processes,
             threads=self._threads,
             options=options,
+            spares=self._spares,
         )
         stack.callback(pool.close)
         return pool, max(self._processes, self._threads)
@@ -233,3 +247,9 @@ class Classifier:
                 probabilities_k, logits_k, best, pixels_hwc = outcome
                 prediction = Prediction(label_names, probabilities_k, logits_k, best)
                 yield item, FileResult(item.name, prediction, None, pixels_hwc)
+
+
+def _spares(count: int) -> "Spares":
+    from gclf_runtime.pool import Spares
+
+    return Spares(count)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import TextIOWrapper
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -37,7 +37,8 @@ from gclf_runtime.sinks.whole import written_whole
 from gclf_runtime.sources import find_images, open_sources
 
 _EXIT_FAILED_FILES = 3
-_CPUS_FOR_THREADS = 4
+_CPUS_TO_WORK_BESIDE = 4
+_LONG = 1000  # pictures: half a second on one core, and starting a process takes a quarter
 _TOP_K = 3
 
 _EPILOG = (
@@ -174,10 +175,11 @@ def infer(
     opening: dict[str, Any] = {
         "device": device,
         "threads": threads,
-        "processes": _count(processes, "--processes", least=0, auto=_auto_processes()),
+        "processes": _count(processes, "--processes", least=0, auto=_auto_processes(threads)),
         "batch_size": _count(batch_size, "--batch-size", least=1, auto=_old_batch(output, resume)),
         "max_pixels": max_pixels,
         "sha256": model_sha256,
+        "starts_early": _is_long(inputs),
     }
     start = time.perf_counter()
     classifier = Classifier(model, **opening) if model else Classifier.default(**opening)
@@ -321,10 +323,12 @@ def _count(text: str, option: str, *, least: int, auto: int | None) -> int | Non
     return int(text)
 
 
-def _auto_processes() -> int:
-    """Threads share one interpreter: they feed some four cores, processes as many as there are."""
+def _auto_processes(threads: int | None) -> int:
+    """Say how many processes feed all CPUs: up to four are few enough for this one to work too."""
+    if threads is not None:
+        return 0
     cpus = available_cpus()
-    return cpus if cpus > _CPUS_FOR_THREADS else 0
+    return cpus if cpus > _CPUS_TO_WORK_BESIDE else cpus - 1
 
 
 def _old_batch(output: Path | None, resume: bool) -> int | None:
@@ -395,6 +399,15 @@ def _write_report(
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}). Name another --report"
         ) from error
+
+
+def _is_long(inputs: list[str]) -> bool:
+    """Tell whether the inputs are surely work for several processes."""
+    return len(inputs) >= _LONG or any(
+        sum(1 for _ in islice(find_images(Path(source), all_files=False), _LONG)) == _LONG
+        for source in inputs
+        if os.path.isdir(source)
+    )
 
 
 def _total(job: _Job) -> int | None:

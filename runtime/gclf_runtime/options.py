@@ -139,7 +139,8 @@ Processes: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="N|auto",
-        help="Worker processes on the CPU; auto: one per CPU where there are more than four.",
+        help="Worker processes on the CPU; auto: one per CPU, of up to four CPUs one less (this "
+        "process works too), and none with --threads.",
         rich_help_panel=_SPEED,
     ),
 ]

@@ -8,10 +8,11 @@ import contextlib
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
@@ -21,7 +22,46 @@ from gclf_runtime.pipeline import Answer, Outcome, Runner
 from gclf_runtime.spec import ModelSpec
 from gclf_runtime.worker import read_message, write_message
 
+_Process: TypeAlias = "subprocess.Popen[bytes]"
 COMMAND = (sys.executable, "-P", "-m", "gclf_runtime.worker")
+
+
+class Spares:
+    """Worker processes that start before there is a pool; those that none takes end with this.
+
+    Args:
+        count: How many; fewer when the machine has no room for them.
+        command: What starts a worker.
+    """
+
+    def __init__(self, count: int, command: Sequence[str] = COMMAND) -> None:
+        self._processes: list[_Process] = []
+        with contextlib.suppress(OSError):
+            for _ in range(count):
+                self._processes.append(_spawn(command))
+        weakref.finalize(self, _end, self._processes)
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def take(self) -> "_Process | None":
+        """Return one, or None when there is none left."""
+        try:
+            return self._processes.pop()
+        except IndexError:
+            return None
+
+
+def _spawn(command: Sequence[str]) -> _Process:
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+
+
+def _end(processes: list[_Process]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 class WorkerPool:
@@ -37,6 +77,7 @@ class WorkerPool:
         options: Keyword arguments of each worker's SessionRunner.
         command: What starts a worker.
         items_before_start: How many items are no work worth a start.
+        spares: Processes of `command` that are already starting; they are put to work at once.
     """
 
     def __init__(
@@ -51,6 +92,7 @@ class WorkerPool:
         options: Mapping[str, Any],
         command: Sequence[str] = COMMAND,
         items_before_start: int = 512,
+        spares: Spares | None = None,
     ) -> None:
         self._opening = {
             "model": os.fspath(model),
@@ -66,6 +108,9 @@ class WorkerPool:
             self._free.put(runner)
         self._lock, self._workers, self._is_closed = Lock(), list[_Worker](), False
         self._items, self._places_to_give_up = 0, 0
+        self._spares = spares
+        if spares:
+            self._start_workers()
 
     def run(self, items: list[Item]) -> list[Outcome]:
         """Answer a chunk in whichever process is free."""
@@ -111,7 +156,11 @@ class WorkerPool:
         with self._lock:
             before, self._items = self._items, self._items + items
             is_time = before <= self._items_before_start < self._items
-        for _ in range(self._processes if is_time else 0):
+        if is_time and not self._workers:
+            self._start_workers()
+
+    def _start_workers(self) -> None:
+        for _ in range(self._processes):
             Thread(target=self._start, daemon=True, name="gclf start").start()
 
     def _start(self) -> None:
@@ -132,7 +181,8 @@ class WorkerPool:
     def _open(self) -> "_Worker | None":
         """Start a worker and wait until it is ready; None when it fails or the pool is closed."""
         try:
-            worker = _Worker(self._command, self._spec)
+            spare = self._spares.take() if self._spares else None
+            worker = _Worker(spare or _spawn(self._command), self._spec)
         except OSError:
             return None
         with self._lock:
@@ -172,13 +222,10 @@ class WorkerPool:
 class _Worker:
     """One worker process, as its parent sees it."""
 
-    def __init__(self, command: Sequence[str], spec: ModelSpec) -> None:
-        self._spec = spec
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self._input = cast(BinaryIO, self._process.stdin)
-        self._output = cast(BinaryIO, self._process.stdout)
+    def __init__(self, process: _Process, spec: ModelSpec) -> None:
+        self._process, self._spec = process, spec
+        self._input = cast(BinaryIO, process.stdin)
+        self._output = cast(BinaryIO, process.stdout)
 
     def open(self, opening: Mapping[str, Any]) -> bool:
         """Say what to open; tell whether it was opened."""

@@ -92,7 +92,7 @@ class OnnxSession:
         self.sha256: str = hashlib.sha256(data).hexdigest()
         _check_sha256(self.sha256, sha256, self._name)
         self.metadata: Mapping[str, str] = read_model(data, self._name).metadata
-        ort = _import_onnxruntime()
+        ort = import_onnxruntime()
         self._session = _open(ort, data, self._name, device)
         self.onnxruntime_version: str = ort.__version__
         self.provider: str = self._session.get_providers()[0]
@@ -203,7 +203,8 @@ def _check_sha256(found: str, wanted: str | None, name: str) -> None:
         )
 
 
-def _import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
+    """Import it, silent and whole, or raise a ProviderError."""
     # onnxruntime keeps a device id and a queue of events for its maker, unless told before.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from gclf_runtime.errors import GclfError, ImageError
 from gclf_runtime.items import Item
 from gclf_runtime.pipeline import Answer, SessionRunner
-from gclf_runtime.session import OnnxSession
+from gclf_runtime.session import OnnxSession, import_onnxruntime
 from gclf_runtime.spec import ModelSpec
 
 
@@ -35,7 +35,11 @@ def read_message(file: BinaryIO) -> tuple[Any, bytes]:
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     """Answer chunks until the requests end: what runs in a worker process."""
-    opening, _ = read_message(requests)
+    import_onnxruntime()  # while the parent is still starting too
+    try:
+        opening, _ = read_message(requests)
+    except ValueError:
+        return  # it was not needed
     spec = ModelSpec.from_json(opening.pop("spec"))
     model, sha256 = opening.pop("model"), opening.pop("sha256")
     session = OnnxSession(model, device="cpu", spec=spec, sha256=sha256)

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from PIL import Image
 from gclf_runtime import Classifier, FileResult, ImageError
 from gclf_runtime.items import Item
 from gclf_runtime.pipeline import Answer, Outcome, SessionRunner
-from gclf_runtime.pool import COMMAND, WorkerPool
+from gclf_runtime.pool import COMMAND, Spares, WorkerPool
 from gclf_runtime.session import OnnxSession
 
 # A worker whose decoder crashes on a picture of a certain name, as a broken codec would.
@@ -174,6 +175,44 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(colours: Path, 
     assert victim not in children(os.getpid())
     workers.close()
     assert children(os.getpid()) == before
+
+
+def test_workers_that_start_early_answer_and_end_with_their_pool(colours: Path, items: list[Item]):
+    before, spares = children(os.getpid()), Spares(1)
+    (worker,) = children(os.getpid()) - before
+    workers = pool_of(
+        OnnxSession(colours, device="cpu"),
+        colours,
+        threads=0,  # no place in this process
+        spares=spares,
+        items_before_start=10**6,
+    )
+
+    assert kinds(workers.run(items[:3])) == ["answer"] * 3
+    assert children(os.getpid()) - before == {worker}
+    workers.close()
+    assert children(os.getpid()) == before
+
+
+def test_workers_that_start_early_and_are_not_needed_end(colours: Path):
+    before = children(os.getpid())
+    classifier = Classifier(colours, device="cpu", processes=2, starts_early=True)
+    assert len(children(os.getpid()) - before) == 2
+
+    del classifier
+    gc.collect()
+
+    assert children(os.getpid()) == before
+
+
+def test_no_worker_starts_early_where_there_is_no_room_for_it():
+    assert len(Spares(2, ["/absent"])) == 0
+
+
+def test_a_worker_that_is_told_nothing_ends_without_a_word():
+    run = subprocess.run(COMMAND, input=b"", capture_output=True)
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
 
 
 def test_where_no_worker_can_start_this_process_does_the_work(colours: Path, items: list[Item]):
