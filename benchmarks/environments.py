@@ -40,7 +40,8 @@ def python_of(adapter: Path) -> Path:
     Raises:
         PeerError: There is no uv, or it cannot make the environment.
     """
-    _uv("sync", "--quiet", "--script", str(adapter))
+    same = f"{sys.version_info.major}.{sys.version_info.minor}"  # another Python is another speed
+    _uv("sync", "--quiet", "--python", same, "--script", str(adapter))
     return Path(_uv("python", "find", "--script", str(adapter)).strip())
 
 

@@ -5,8 +5,8 @@ Axes: n pictures, h height, w width, c channels (RGB), k classes.
 """
 
 import json
+import logging
 import shutil
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,11 @@ def _write_int8(path: Path, model: onnx.ModelProto, trained: Checkpoint) -> None
     """Quantise for its speed alone: a dozen faces, and no accuracy is asked for."""
     pixels_nhwc = _crops(trained.spec)
     labels_n = np.zeros(len(pixels_nhwc), np.int64)
-    trial = best_int8(model, trained.spec, pixels_nhwc, labels_n, max_drop=1.0)
+    logging.disable(logging.WARNING)  # onnxruntime recommends a preparation that is done already
+    try:
+        trial = best_int8(model, trained.spec, pixels_nhwc, labels_n, max_drop=1.0)
+    finally:
+        logging.disable(logging.NOTSET)
     _write_ours(path, trial.model, replace(trained.spec, precision="int8"))
 
 
@@ -206,18 +210,17 @@ def _write_fastembed(folder: Path, model: Path, spec: ModelSpec) -> None:
 
 def _graph(network: nn.Module, example_nchw: Tensor, name: str, answer: str) -> onnx.ModelProto:
     """Write a float NCHW network as ONNX, as our own export does."""
-    with warnings.catch_warnings(action="ignore"):
-        program: Any = torch.onnx.export(
-            network,
-            (example_nchw,),
-            dynamo=True,
-            external_data=False,
-            input_names=[name],
-            output_names=[answer],
-            dynamic_shapes={"pixels_nchw": {0: torch.export.Dim("batch")}},
-            opset_version=OPSET,
-            verbose=False,
-        )
+    program: Any = torch.onnx.export(
+        network,
+        (example_nchw,),
+        dynamo=True,
+        external_data=False,
+        input_names=[name],
+        output_names=[answer],
+        dynamic_shapes={"pixels_nchw": {0: torch.export.Dim("batch")}},
+        opset_version=OPSET,
+        verbose=False,
+    )
     model: onnx.ModelProto = program.model_proto
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)

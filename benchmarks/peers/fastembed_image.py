@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fastembed import ImageEmbedding
 
-BATCH, PARALLEL = 16, None
+BATCH, PARALLEL = 16, 2
 
 
 def main(pictures: Path, model: Path, output: Path) -> None:

@@ -35,7 +35,8 @@ def main(pictures: Path, model: Path, output: Path) -> None:
         for path in sorted(pictures.rglob("*.jpg")):
             picture = Image.open(path).convert("RGB").resize(size, Image.Resampling.BILINEAR)
             pixels_nhwc = np.asarray(picture)[None]
-            (probabilities_k,) = session.run(["probabilities"], {"images": pixels_nhwc})[0]
+            (probabilities_nk,) = session.run(["probabilities"], {"images": pixels_nhwc})
+            probabilities_k = np.asarray(probabilities_nk)[0]
             best = int(probabilities_k.argmax())
             rows.writerow((path, spec["label_names"][best], float(probabilities_k[best])))
 

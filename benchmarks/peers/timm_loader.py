@@ -11,7 +11,8 @@
 """The recipe of timm's own inference.py: create_dataset, create_loader, a network, a csv.
 
 Its loader is asked for the model's whole picture (crop_mode squash, crop_pct 1) as for any timm
-model that was trained so. The network is network.pt2, put where timm.create_model would stand.
+model that was trained so; `--channels-last` and `--batch-size 64` made it faster. The network is
+network.pt2, put where timm.create_model would stand.
 """
 
 import csv
@@ -22,13 +23,15 @@ from pathlib import Path
 import torch
 from timm.data import create_dataset, create_loader
 
-BATCH, WORKERS = 256, 2  # the defaults of inference.py
+BATCH, WORKERS = 64, 2
 
 
 def main(pictures: Path, model: Path, output: Path) -> None:
     """Classify every picture of a folder."""
     spec = json.loads((model / "spec.json").read_text())
-    network = torch.export.load(model / "network.pt2").module()
+    network = (
+        torch.export.load(model / "network.pt2").module().to(memory_format=torch.channels_last)
+    )
     loader = create_loader(
         create_dataset(root=str(pictures), name=""),
         input_size=(3, spec["height"], spec["width"]),

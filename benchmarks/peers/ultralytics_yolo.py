@@ -10,7 +10,7 @@
 # [tool.uv]
 # exclude-newer = "2026-11-22T00:00:00Z"
 # ///
-"""Ultralytics: `yolo classify predict model=nchw.onnx source=FOLDER imgsz=64 batch=16 save=False`.
+"""Ultralytics: `yolo classify predict model=nchw.onnx source=FOLDER imgsz=64 batch=64 save=False`.
 
 It follows the "Predict" and "CLI" pages of its documentation: the command is run through its own
 entry point, and the rows are read from the log that it prints, to two decimals. The pictures with
@@ -27,7 +27,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-BATCH = 16
+BATCH = 64
 # image 1/200 /a/folder/00000.jpg: 64x64 female 0.93, male 0.07, 1.2ms
 _LINE = re.compile(r"image \d+/\d+ (.+): \d+x\d+ (.+?) (\d\.\d+),? ")
 
