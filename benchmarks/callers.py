@@ -5,7 +5,6 @@ throughput and latency by their number. Beside ours is what people write, on the
 and one InferenceSession that all share, with its default threads, and with one.
 """
 
-import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.measuring import in_turns, interval
+from benchmarks.measuring import in_turns
 from benchmarks.results import Result
-from benchmarks.tables import NOT_STABLE, markdown
+from benchmarks.tables import NOT_STABLE, markdown, plain
 from benchmarks.turns.worker import Worker
 from benchmarks.workplace import EMBEDDED, Workplace
 
@@ -35,38 +35,40 @@ _VARIANTS = {
 
 def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     """Let the apps take turns, for each number of callers."""
-    asked = {"model": str(EMBEDDED), "pictures": str(place.faces(20 if place.quick else _FACES))}
+    given = {"model": str(EMBEDDED), "pictures": str(place.faces(20 if place.quick else _FACES))}
     rule = replace(place.rule, budget_s=min(place.rule.budget_s, _BUDGET_S))
     turn_s = 0.1 if place.quick else _TURN_S
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         apps = {
-            name: partial(stack.enter_context(Worker("calls")).ask, variant=variant, **asked)
+            name: partial(stack.enter_context(Worker("calls")).ask, variant=variant, **given)
             for name, variant in _VARIANTS.items()
         }
         answers = {name: np.array(ask(do="answer", callers=1)) for name, ask in apps.items()}
         for callers in (1, 4) if place.quick else _CALLERS:
-            rates: dict[str, list[float]] = {name: [] for name in apps}
-            turns = {
-                name: partial(
-                    _turn, partial(ask, do="turn", callers=callers, at_least_s=turn_s), rates[name]
-                )
-                for name, ask in apps.items()
-            }
+            late: dict[str, list[list[float]]] = {name: [] for name in apps}
+            asked = {"do": "turn", "callers": callers, "at_least_s": turn_s}
+            turns = {n: partial(_turn, partial(app, **asked), late[n]) for n, app in apps.items()}
             for name, timing in in_turns(turns, rule).items():
-                counted = rates[name][rule.warm_up :]
-                low, high = interval(counted)
-                rate = {"median": statistics.median(counted), "low": low, "high": high}
+                counted = np.concatenate(late[name][rule.warm_up :])
                 difference = float(np.abs(answers[name] - answers[_OURS]).max())
                 row = {"callers": callers, "who": name, "max_dp": difference}
-                rows.append(row | {"per_second": rate, "seconds": timing.record()})
+                row |= {"seconds": timing.record(), "latency_s": _percentiles(counted)}
+                rows.append(row)
     return rows, []
 
 
-def _turn(ask: Callable[[], Any], rates: list[float]) -> list[float]:
-    reply = ask()
-    rates.append(reply["per_second"])
-    return reply["seconds"]
+def _turn(ask: Callable[[], Any], late: list[list[float]]) -> list[float]:
+    """Return the seconds per request of all callers together; keep those of each request."""
+    calls = ask()
+    late.append(calls["seconds"])
+    return [1 / calls["per_second"]]
+
+
+def _percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
+    named = {"p50": 50, "p95": 95, "p99": 99, "largest": 100}
+    found = {name: float(np.percentile(seconds, share)) for name, share in named.items()}
+    return found | {"samples": len(seconds)}
 
 
 def tables(result: Result) -> str:
@@ -74,7 +76,7 @@ def tables(result: Result) -> str:
     numbers = list(dict.fromkeys(row["callers"] for row in result.rows))
     names = list(dict.fromkeys(row["who"] for row in result.rows))
     by = {(row["who"], row["callers"]): row for row in result.rows}
-    rates = [[name, *(_rate(by[name, number]) for number in numbers)] for name in names]
+    rates = [[name, *(plain(by[name, n]["seconds"], 1) for n in numbers)] for name in names]
     late = [[name, *(_latency(by[name, number]) for number in numbers)] for name in names]
     return "\n\n".join(
         (
@@ -87,12 +89,8 @@ def tables(result: Result) -> str:
     )
 
 
-def _rate(row: dict[str, Any]) -> str:
-    return f"{'' if row['seconds']['is_stable'] else '~'}{row['per_second']['median']:,.0f}"
-
-
 def _latency(row: dict[str, Any]) -> str:
-    values = (row["seconds"][name] * 1e3 for name in ("p50", "p95", "p99"))
+    values = (row["latency_s"][name] * 1e3 for name in ("p50", "p95", "p99"))
     return " / ".join(f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in values)
 
 
@@ -105,9 +103,9 @@ def plot(result: Result, path: Path) -> None:
         line = [row for row in result.rows if row["who"] == name]
         callers = [row["callers"] for row in line]
         width = 3 if name == _OURS else 1.2
-        rates = [row["per_second"]["median"] for row in line]
+        rates = [1 / row["seconds"]["median"] for row in line]
         left.plot(callers, rates, "o-", label=name, linewidth=width)
-        late = [row["seconds"]["p99"] * 1e3 for row in line]
+        late = [row["latency_s"]["p99"] * 1e3 for row in line]
         right.plot(callers, late, "o-", label=name, linewidth=width)
     for panel, label in ((left, "requests per second"), (right, "p99 of latency, ms")):
         panel.set_xscale("log", base=2)

@@ -121,7 +121,11 @@ def _measure(
         for name, timing in in_turns(turns, rule).items():
             step, precision = name.split(", ")
             row = {"part": "network", "network": network, "precision": precision, "batch": batch}
-            row |= {"step": step, "max_dp": differences[precision], "seconds": timing.record()}
+            row |= {
+                "step": step,
+                "max_dp": differences.get(precision, 0.0),
+                "seconds": timing.record(),
+            }
             if step == "compute":
                 cost = cost_of(files["fp32"])
                 ceiling = ceilings_of(ceilings, precision)
@@ -146,7 +150,7 @@ def _contenders(
         answers[precision] = network.answer()
         works[f"compute, {precision}"] = network.compute
         if precision == "fp32":
-            works[f"transfer, {precision}"] = network.transfer
+            works["transfer, uint8"] = network.transfer
             works[f"gclf, {precision}"] = _ours(path, device, network.here_nhwc)
     exact = answers["fp32"]
     return works, {name: float(np.abs(found - exact).max()) for name, found in answers.items()}
