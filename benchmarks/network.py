@@ -70,9 +70,9 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
         workers: dict[str, Worker] = {}
         for comparison in _comparisons(place, found):
             for contender in comparison.contenders:
-                if contender.module not in workers:
+                if contender.name not in workers:
                     worker = _start(contender.module)
-                    workers[contender.module] = stack.enter_context(worker)
+                    workers[contender.name] = stack.enter_context(worker)
             rows += _compare(comparison, workers, pixels, place, found)
     return rows, found
 
@@ -96,12 +96,12 @@ def _comparisons(place: Workplace, found: list[str]) -> Iterator[_Comparison]:
     yield _Comparison("embedded", "int8", (1, 16) if place.quick else _BATCHES, embedded)
     if place.quick:
         return
-    if not which("c++"):
+    if not which("g++"):
         found.append("torch.compile was left out: there is no C++ compiler")
     for network, batches in (("cnn", _FEW), ("resnet10", _ONE)):
         folder = place.models(network)
         everybody = _same_file(folder / "gclf.onnx", has_openvino)
-        everybody += _floats(folder, is_compiled=network == "cnn" and bool(which("c++")))
+        everybody += _floats(folder, is_compiled=network == "cnn" and bool(which("g++")))
         yield _Comparison(network, "fp32", batches, everybody)
         if (folder / "gclf.int8.onnx").is_file():
             everybody = _same_file(folder / "gclf.int8.onnx", has_openvino)
@@ -168,7 +168,7 @@ def _compare(
                 for each in comparison.contenders
                 if each.name in differences and batch in each.batches
             ]
-            turns = {e.name: partial(e.ask, workers[e.module], **request, **here) for e in able}
+            turns = {e.name: partial(e.ask, workers[e.name], **request, **here) for e in able}
             for name, timing in in_turns(turns, rule).items():
                 row = {"network": comparison.network, "precision": comparison.precision, **here}
                 row |= {"who": name, "max_dp": differences[name], "seconds": timing.record()}
@@ -194,7 +194,7 @@ def _differences(
     what = f"on {comparison.network} {comparison.precision}"
     for contender in comparison.contenders:
         try:
-            answer_nk = np.array(contender.ask(workers[contender.module], **asked))
+            answer_nk = np.array(contender.ask(workers[contender.name], **asked))
         except WorkerError as error:
             found.append(f"{contender.name} did not run {what}: {error}")
             continue
