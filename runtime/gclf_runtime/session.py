@@ -17,10 +17,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gclf_runtime.cpus import available_cpus
 from gclf_runtime.device import DeviceRunner
 from gclf_runtime.errors import ModelError, ProviderError
 from gclf_runtime.model_file import read_model
 from gclf_runtime.spec import SPEC_KEY, ModelSpec
+from gclf_runtime.turnstile import Turnstile
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -100,6 +102,9 @@ class OnnxSession:
         self._runner: DeviceRunner | None = None
         if self.provider == _CUDA:
             self._runner = self._device_runner(ort, batch_size)
+        # More callers than CPUs, each held up by all others, would starve some for long: on two
+        # CPUs, p99 of 16 callers was 37 ms in place of 10, that of 64 was 64 in place of 35.
+        self._turnstile = Turnstile(available_cpus())
         self._process = os.getpid()
         _open_sessions.add(self)
 
@@ -141,7 +146,10 @@ class OnnxSession:
             if self._runner:
                 probabilities_nk, logits_nk = self._runner.run(pixels_nhwc)
             else:
-                probabilities_nk, logits_nk = self._session.run(_OUTPUTS, {"images": pixels_nhwc})
+                with self._turnstile:
+                    probabilities_nk, logits_nk = self._session.run(
+                        _OUTPUTS, {"images": pixels_nhwc}
+                    )
         except ModelError:
             raise
         except Exception as error:

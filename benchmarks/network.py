@@ -1,0 +1,261 @@
+"""What does the network alone do per second, by batch, threads, precision and who runs it?
+
+From pixels in memory to probabilities. With one thread everybody has one caller. With all cores
+ours has a caller per core and a thread for each, as the pipeline calls it, and OpenVINO as many
+requests at a time as suit it; the others have one caller, and compute on threads of their own.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measuring import in_turns
+from benchmarks.pictures import sources
+from benchmarks.results import Result
+from benchmarks.tables import NOT_STABLE, markdown, plain, times
+from benchmarks.turns.worker import Worker, WorkerError
+from benchmarks.workplace import EMBEDDED, Workplace
+from gclf_runtime import images
+from gclf_runtime.cpus import available_cpus
+
+_BATCHES, _FEW, _ONE = (1, 8, 16, 64, 256), (1, 16, 256), (16,)
+_TURN_S = 0.15
+_BUDGET_S = 8.0  # of one comparison; there are some twenty
+_CHECKED = 16  # pictures whose answers are compared
+_OTHERWISE = 0.01  # a probability further from ours is no rounding
+_OURS, _RAW = "gclf", "onnxruntime"
+_OPENVINO = Path(__file__).parent / "turns" / "openvino_network.py"
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """Who runs what: a module of the peers, a file or folder, and how."""
+
+    name: str
+    module: str
+    model: Path
+    variant: str = ""
+    batches: tuple[int, ...] = _BATCHES
+
+    def ask(self, worker: Worker, **request: Any) -> Any:
+        return worker.ask(model=str(self.model), variant=self.variant, **request)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A network in one precision, and all who run it; ours is the first."""
+
+    network: str
+    precision: str
+    batches: tuple[int, ...]
+    contenders: list[_Contender]
+
+
+def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
+    """Let all who run the same network take turns."""
+    found: list[str] = []
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        pixels = Path(name) / "pixels.npy"
+        np.save(pixels, _faces(place, max(_BATCHES)))
+        workers: dict[str, Worker] = {}
+        for comparison in _comparisons(place, found):
+            for contender in comparison.contenders:
+                if contender.name not in workers:
+                    worker = _start(contender.module)
+                    workers[contender.name] = stack.enter_context(worker)
+            rows += _compare(comparison, workers, pixels, place, found)
+    return rows, found
+
+
+def _faces(place: Workplace, count: int) -> NDArray[np.uint8]:
+    paths = list(islice(sources(place.data), count))
+    return np.resize(np.stack([images.load(path) for path in paths]), (count, 64, 64, 3))
+
+
+def _start(module: str) -> Worker:
+    if module == _OPENVINO.stem:
+        from benchmarks.environments import python_of
+
+        return Worker(module, python=python_of(_OPENVINO))
+    return Worker(module)
+
+
+def _comparisons(place: Workplace, found: list[str]) -> Iterator[_Comparison]:
+    has_openvino = place.with_peers and _has_openvino(found)
+    embedded = _same_file(EMBEDDED, has_openvino)
+    yield _Comparison("embedded", "int8", (1, 16) if place.quick else _BATCHES, embedded)
+    if place.quick:
+        return
+    if not which("g++"):
+        found.append("torch.compile was left out: there is no C++ compiler")
+    for network, batches in (("cnn", _FEW), ("resnet10", _ONE)):
+        folder = place.models(network)
+        everybody = _same_file(folder / "gclf.onnx", has_openvino)
+        everybody += _floats(folder, is_compiled=network == "cnn" and bool(which("g++")))
+        yield _Comparison(network, "fp32", batches, everybody)
+        if (folder / "gclf.int8.onnx").is_file():
+            everybody = _same_file(folder / "gclf.int8.onnx", has_openvino)
+            yield _Comparison(network, "int8", _ONE, everybody)
+
+
+def _has_openvino(found: list[str]) -> bool:
+    """Make its environment, or say why there is none."""
+    from benchmarks.environments import python_of
+
+    try:
+        python_of(_OPENVINO)
+    except Exception as error:
+        found.append(f"OpenVINO did not run: {' '.join(str(error).split())}")
+        return False
+    return True
+
+
+def _same_file(model: Path, has_openvino: bool) -> list[_Contender]:
+    contenders = [
+        _Contender(_OURS, "gclf_network", model),
+        _Contender(_RAW, "onnxruntime_network", model),
+    ]
+    if has_openvino:
+        openvino = partial(_Contender, module=_OPENVINO.stem, model=model)
+        contenders += [
+            openvino("OpenVINO, f32", variant="f32"),
+            openvino("OpenVINO", variant="default"),
+        ]
+    return contenders
+
+
+def _floats(folder: Path, *, is_compiled: bool) -> list[_Contender]:
+    """Return those who are given floats, in NCHW, made beforehand."""
+    torch = partial(_Contender, module="torch_network", model=folder)
+    contenders = [
+        _Contender("onnxruntime, float NCHW", "onnxruntime_network", folder / "nchw.onnx"),
+        torch("torch eager", variant="eager"),
+        torch("torch channels_last", variant="channels_last"),
+        torch("torch bf16", variant="bf16"),
+    ]
+    # It compiles for half a minute for each batch.
+    compiled = torch("torch.compile", variant="compile", batches=_ONE)
+    return [*contenders, compiled] if is_compiled else contenders
+
+
+def _compare(
+    comparison: _Comparison,
+    workers: dict[str, Worker],
+    pixels: Path,
+    place: Workplace,
+    found: list[str],
+) -> list[dict[str, Any]]:
+    request = {"do": "turn", "pixels": str(pixels), "at_least_s": 0.02 if place.quick else _TURN_S}
+    differences = _differences(comparison, workers, request, found)
+    versions = _versions(comparison)
+    rule = replace(place.rule, budget_s=min(place.rule.budget_s, _BUDGET_S))
+    rows: list[dict[str, Any]] = []
+    for threads in (1,) if place.quick else sorted({1, available_cpus()}):
+        for batch in comparison.batches:
+            here = {"threads": threads, "batch": batch}
+            able = [
+                each
+                for each in comparison.contenders
+                if each.name in differences and batch in each.batches
+            ]
+            turns = {e.name: partial(e.ask, workers[e.name], **request, **here) for e in able}
+            for name, timing in in_turns(turns, rule).items():
+                row = {"network": comparison.network, "precision": comparison.precision, **here}
+                row |= {"who": name, "max_dp": differences[name], "seconds": timing.record()}
+                rows.append(row | versions.get(name, {}))
+    return rows
+
+
+def _versions(comparison: _Comparison) -> dict[str, dict[str, Any]]:
+    """Return what is installed for those who have an environment of their own."""
+    from benchmarks.environments import versions
+
+    others = [each.name for each in comparison.contenders if each.module == _OPENVINO.stem]
+    return {name: {"versions": versions(_OPENVINO)} for name in others}
+
+
+def _differences(
+    comparison: _Comparison, workers: dict[str, Worker], request: dict[str, Any], found: list[str]
+) -> dict[str, float]:
+    """Return how far each is from our probabilities at most; who cannot answer is left out."""
+    asked = request | {"do": "answer", "threads": 1, "batch": _CHECKED}
+    differences: dict[str, float] = {}
+    ours_nk: NDArray[np.float64] | None = None
+    what = f"on {comparison.network} {comparison.precision}"
+    for contender in comparison.contenders:
+        try:
+            answer_nk = np.array(contender.ask(workers[contender.name], **asked))
+        except WorkerError as error:
+            found.append(f"{contender.name} did not run {what}: {error}")
+            continue
+        ours_nk = answer_nk if ours_nk is None else ours_nk
+        differences[contender.name] = float(np.abs(answer_nk - ours_nk).max())
+        if differences[contender.name] > _OTHERWISE:
+            found.append(
+                f"{contender.name} answers otherwise {what}: probabilities differ by up to "
+                f"{differences[contender.name]:.3f}"
+            )
+    return differences
+
+
+def tables(result: Result) -> str:
+    """Return pictures per second, a table for each network, precision and number of threads."""
+    parts: list[str] = []
+    for (network, precision, threads), rows in _groups(result).items():
+        batches = sorted({row["batch"] for row in rows})
+        by = {(row["who"], row["batch"]): row["seconds"] for row in rows}
+        lines = [
+            [row["who"], *_cells(by, row["who"], batches), f"{row['max_dp']:.1g}"]
+            for row in {row["who"]: row for row in rows}.values()
+        ]
+        lines.append(["gclf is", *(times(by[_RAW, b], by[_OURS, b]) for b in batches), ""])
+        header = [_threads(threads), *(f"batch {batch}" for batch in batches), "max \\|Δp\\|"]
+        title = f"{network}, {precision}, pictures per second:"
+        parts.append(f"{title}\n\n{markdown(header, lines)}")
+    return "\n\n".join([*parts, f"`gclf is`: times as fast as {_RAW}.", NOT_STABLE])
+
+
+def plot(result: Result, path: Path) -> None:
+    """Draw pictures per second by batch, a panel for each table of several batches."""
+    from benchmarks.plots import figure, save
+
+    wide = {k: rows for k, rows in _groups(result).items() if len({r["batch"] for r in rows}) > 1}
+    made, panels = figure(len(wide), height=4.5)
+    for ((network, precision, threads), rows), panel in zip(wide.items(), panels, strict=True):
+        for who in dict.fromkeys(row["who"] for row in rows):
+            line = [row for row in rows if row["who"] == who]
+            speeds = [1 / row["seconds"]["median"] for row in line]
+            width = 3 if who == _OURS else 1.2
+            panel.plot([row["batch"] for row in line], speeds, "o-", label=who, linewidth=width)
+        panel.set_xscale("log", base=2)
+        panel.set_ylim(bottom=0)
+        panel.set_title(f"{network}, {precision}, {_threads(threads)}", loc="left", fontsize=11)
+        panel.set_xlabel("batch")
+        panel.legend(fontsize="x-small")
+    panels[0].set_ylabel("pictures per second")
+    save(made, path)
+
+
+def _groups(result: Result) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in result.rows:
+        groups.setdefault((row["network"], row["precision"], row["threads"]), []).append(row)
+    return groups
+
+
+def _cells(by: dict[tuple[str, int], dict[str, Any]], who: str, batches: list[int]) -> list[str]:
+    return [plain(by[who, batch], 1) if (who, batch) in by else "" for batch in batches]
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"

@@ -1,0 +1,45 @@
+"""onnxruntime as its documentation has it: one InferenceSession, one caller, its own threads.
+
+A float NCHW model is given pixels that were made floats beforehand.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
+from numpy.typing import NDArray
+
+from benchmarks.turns.serving import per_picture, serve
+
+
+@cache
+def _session(model: str, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _pixels(path: str, is_float_nchw: bool) -> NDArray[Any]:
+    pixels_nhwc = np.load(path)
+    if is_float_nchw:
+        return np.ascontiguousarray(pixels_nhwc.transpose(0, 3, 1, 2), np.float32) / 255
+    return pixels_nhwc
+
+
+def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
+    session: Any = _session(request["model"], request["threads"])
+    is_float_nchw = session.get_inputs()[0].type == "tensor(float)"
+    batch = _pixels(request["pixels"], is_float_nchw)[: request["batch"]]
+    if request["do"] == "answer":
+        return session.run(["probabilities"], {"images": batch})[0].tolist()
+    return per_picture(
+        [lambda: session.run(["probabilities"], {"images": batch})],
+        pictures=len(batch),
+        at_least_s=request["at_least_s"],
+    )
+
+
+if __name__ == "__main__":
+    serve(_answer)

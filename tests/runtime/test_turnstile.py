@@ -1,0 +1,120 @@
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from gclf_runtime.turnstile import Turnstile
+
+
+class Waiter:
+    """A thread that stands in line, and says when it is in."""
+
+    def __init__(self, turnstile: Turnstile, name: str, entered: list[str]) -> None:
+        self._turnstile, self._name, self._entered = turnstile, name, entered
+        self.may_go = threading.Event()
+        self.thread = threading.Thread(target=self._wait)
+        before = waiting(turnstile)
+        self.thread.start()
+        until(lambda: waiting(turnstile) > before)
+
+    def _wait(self) -> None:
+        with self._turnstile:
+            self._entered.append(self._name)
+            assert self.may_go.wait(10)
+
+
+def waiting(turnstile: Turnstile) -> int:
+    return len(turnstile._waiting)  # pyright: ignore[reportPrivateUsage]
+
+
+def until(claim: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not claim():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_as_many_are_in_as_there_are_places():
+    turnstile, inside, most = Turnstile(2), list[int](), list[int]()
+
+    def visit(number: int) -> None:
+        with turnstile:
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.002)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(visit, range(40)))
+
+    assert max(most) == 2
+    assert waiting(turnstile) == 0
+
+
+def test_places_go_to_those_who_wait_in_the_order_they_came():
+    turnstile, entered = Turnstile(1), list[str]()
+    with turnstile:
+        waiters = [Waiter(turnstile, name, entered) for name in ("first", "second", "third")]
+    for count, waiter in enumerate(waiters, 1):
+        until(lambda count=count: len(entered) == count)
+        waiter.may_go.set()
+        waiter.thread.join(10)
+
+    assert entered == ["first", "second", "third"]
+
+
+def test_who_leaves_does_not_get_in_again_before_those_who_wait():
+    turnstile, entered = Turnstile(1), list[str]()
+    with turnstile:
+        waiter = Waiter(turnstile, "who waited", entered)
+    waiter.may_go.set()
+    with turnstile:
+        entered.append("who came back")
+    waiter.thread.join(10)
+
+    assert entered == ["who waited", "who came back"]
+
+
+def test_a_place_is_given_up_after_an_error():
+    turnstile = Turnstile(1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="inside"), turnstile:
+            raise ValueError("inside")
+
+    with turnstile:
+        assert waiting(turnstile) == 0
+
+
+@pytest.mark.parametrize("has_turn", [False, True], ids=["in line", "just let in"])
+def test_who_is_interrupted_in_line_takes_no_place_with_him(has_turn: bool):
+    turnstile = Turnstile(1)
+    line = turnstile._waiting  # pyright: ignore[reportPrivateUsage]
+
+    class Interrupted:
+        """A lock whose second acquire is where Ctrl-C arrives."""
+
+        def __init__(self) -> None:
+            self._times = 0
+
+        def acquire(self) -> None:
+            self._times += 1
+            if self._times == 2:
+                if has_turn:
+                    stack.close()
+                raise KeyboardInterrupt
+
+        def release(self) -> None:
+            """It is let in."""
+
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        stack.enter_context(turnstile)
+        patch.setattr("gclf_runtime.turnstile.Lock", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            turnstile.__enter__()
+
+    assert not line
+    with turnstile:  # it would wait for ever had the place been lost
+        assert not turnstile._free  # pyright: ignore[reportPrivateUsage]
