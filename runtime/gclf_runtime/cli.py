@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from gclf_runtime import options
+from gclf_runtime import __version__, options
 from gclf_runtime.batch import FailureLimit, Tally, run_batch, skip_finished
 from gclf_runtime.classifier import Classifier
 from gclf_runtime.cpus import available_cpus
@@ -107,7 +106,7 @@ class _Job:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"gclf-infer {version('gclf-runtime')}")
+        typer.echo(f"gclf-infer {__version__}")
         raise typer.Exit
 
 
@@ -390,7 +389,7 @@ def _write_report(
         "provider": classifier.provider,
         "time": f"{seconds:.1f} s, {tally.rows / seconds:,.0f} pictures per second",
         "command": shlex.join(["gclf-infer", *sys.argv[1:]]),
-        "gclf-runtime": version("gclf-runtime"),
+        "gclf-runtime": __version__,
     }
     try:
         with written_whole(path) as partial:

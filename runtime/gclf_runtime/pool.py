@@ -54,7 +54,11 @@ class Spares:
 
 def _spawn(command: Sequence[str]) -> _Process:
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"OPENBLAS_NUM_THREADS": "1", **os.environ},  # as gclf-infer itself
     )
 
 

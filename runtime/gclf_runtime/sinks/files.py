@@ -14,10 +14,13 @@ import stat
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import PIL
+
+from gclf_runtime import __version__
 from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import OutputError
 from gclf_runtime.lock import lock
@@ -271,7 +274,9 @@ def settings_of(classifier: Classifier, columns: Columns, **options: object) -> 
         **options,
         "versions": {
             "onnxruntime": classifier.onnxruntime_version,
-            **{name: version(name) for name in ("gclf-runtime", "numpy", "pillow")},
+            "gclf-runtime": __version__,
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
         },
     }
 
