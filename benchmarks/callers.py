@@ -96,22 +96,12 @@ def _latency(row: dict[str, Any]) -> str:
 
 def plot(result: Result, path: Path) -> None:
     """Draw throughput and p99 by number of callers."""
-    from benchmarks.plots import figure, save
+    from benchmarks.plots import lines
 
-    made, (left, right) = figure(2, height=4)
-    for name in dict.fromkeys(row["who"] for row in result.rows):
-        line = [row for row in result.rows if row["who"] == name]
-        callers = [row["callers"] for row in line]
-        width = 3 if name == _OURS else 1.2
-        rates = [1 / row["seconds"]["median"] for row in line]
-        left.plot(callers, rates, "o-", label=name, linewidth=width)
-        late = [row["latency_s"]["p99"] * 1e3 for row in line]
-        right.plot(callers, late, "o-", label=name, linewidth=width)
-    for panel, label in ((left, "requests per second"), (right, "p99 of latency, ms")):
-        panel.set_xscale("log", base=2)
-        panel.set_xlabel("callers")
-        panel.set_ylabel(label)
-    left.set_ylim(bottom=0)
-    right.set_yscale("log")
-    left.legend(fontsize="small")
-    save(made, path)
+    rates: dict[str, dict[int, float]] = {}
+    late: dict[str, dict[int, float]] = {}
+    for row in result.rows:
+        rates.setdefault(row["who"], {})[row["callers"]] = 1 / row["seconds"]["median"]
+        late.setdefault(row["who"], {})[row["callers"]] = row["latency_s"]["p99"] * 1e3
+    groups = {"requests per second": rates, "p99 of latency, ms": late}
+    lines(groups, path, over="callers", marked=_OURS)

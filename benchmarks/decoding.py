@@ -33,6 +33,7 @@ _TILE = 400  # of a mosaic, as the photos of the other questions have it
 _MOSAICS = {"400×400": (400, 400, 40), "800×600": (800, 600, 20)}
 _LARGE = {"1600×1200": (1600, 1200, 12), "4000×3000": (4000, 3000, 3)}  # and how many
 _OURS, _REFERENCE = "gclf", "Pillow"
+_USUAL = "1600×1200"  # of the photos drawn
 _PEERS = {"torchvision": "torchvision_decoding", "OpenCV": "opencv_decoding"}
 
 _Decoder = Callable[[bytes], NDArray[np.uint8]]
@@ -227,18 +228,15 @@ def _difference(row: dict[str, Any]) -> str:
 
 
 def plot(result: Result, path: Path) -> None:
-    """Draw microseconds by kind of picture, on a logarithmic scale."""
-    from benchmarks.plots import figure, save
+    """Draw microseconds of the smallest and of the usual large picture."""
+    from benchmarks.plots import bars
 
-    made, panels = figure(1, height=4.5)
     kinds = list(dict.fromkeys(row["picture"] for row in result.rows))
-    for name in dict.fromkeys(row["who"] for row in result.rows):
-        line = [row for row in result.rows if row["who"] == name]
-        places = [kinds.index(row["picture"]) for row in line]
-        lasted = [row["seconds"]["median"] * 1e6 for row in line]
-        panels[0].plot(places, lasted, "o", label=name, markersize=9 if name == _OURS else 5)
-    panels[0].set_xticks(range(len(kinds)), kinds, fontsize="x-small", rotation=15)
-    panels[0].set_yscale("log")
-    panels[0].set_ylabel("µs per picture, one thread")
-    panels[0].legend(fontsize="x-small")
-    save(made, path)
+    drawn = [kinds[0], *(kind for kind in kinds[1:] if kind.endswith(_USUAL))]
+    groups: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for row in result.rows:
+        if row["picture"] in drawn:
+            taken = [row["seconds"][end] * 1e6 for end in ("median", "low", "high")]
+            title = f"{row['picture']}: µs per picture, one thread"
+            groups.setdefault(title, {})[row["who"]] = (taken[0], taken[1], taken[2])
+    bars(groups, path, marked="gclf")

@@ -194,27 +194,15 @@ def _trained(result: Result) -> str:
 
 
 def plot(result: Result, path: Path) -> None:
-    """Draw pictures per second by batch, and what the roofline allows (dashed)."""
-    from benchmarks.plots import figure, save
+    """Draw pictures per second by batch, beside what the roofline allows."""
+    from benchmarks.plots import lines
 
-    rows = _of(result, "network")
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    made, panels = figure(len(networks), height=4.5)
-    for network, panel in zip(networks, panels, strict=True):
-        lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in (row for row in rows if row["network"] == network):
-            lines.setdefault((row["step"], row["precision"]), []).append(row)
-        for (step, precision), line in lines.items():
-            batches = [row["batch"] for row in line]
-            speeds = [row["batch"] / row["seconds"]["median"] for row in line]
-            (drawn,) = panel.plot(batches, speeds, "o-", label=f"{step}, {precision}")
-            if step == "compute":
-                limits = [row["batch"] / row["least_s"] for row in line]
-                panel.plot(batches, limits, "--", color=drawn.get_color(), linewidth=1)
-        panel.set_xscale("log", base=2)
-        panel.set_yscale("log")
-        panel.set_title(network, loc="left", fontsize=11)
-        panel.set_xlabel("batch")
-        panel.legend(fontsize="x-small")
-    panels[0].set_ylabel("pictures per second")
-    save(made, path)
+    groups: dict[str, dict[str, dict[int, float]]] = {}
+    for row in _of(result, "network"):
+        series = groups.setdefault(f"{row['network']}: pictures/s", {})
+        name = f"{row['step']}, {row['precision']}"
+        series.setdefault(name, {})[row["batch"]] = row["batch"] / row["seconds"]["median"]
+        if row["step"] == "compute":
+            limit = series.setdefault(f"roofline, {row['precision']}", {})
+            limit[row["batch"]] = row["batch"] / row["least_s"]
+    lines(groups, path, over="batch", marked="", is_logarithmic=True)

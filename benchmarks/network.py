@@ -227,23 +227,16 @@ def tables(result: Result) -> str:
 
 def plot(result: Result, path: Path) -> None:
     """Draw pictures per second by batch, a panel for each table of several batches."""
-    from benchmarks.plots import figure, save
+    from benchmarks.plots import lines
 
-    wide = {k: rows for k, rows in _groups(result).items() if len({r["batch"] for r in rows}) > 1}
-    made, panels = figure(len(wide), height=4.5)
-    for ((network, precision, threads), rows), panel in zip(wide.items(), panels, strict=True):
-        for who in dict.fromkeys(row["who"] for row in rows):
-            line = [row for row in rows if row["who"] == who]
-            speeds = [1 / row["seconds"]["median"] for row in line]
-            width = 3 if who == _OURS else 1.2
-            panel.plot([row["batch"] for row in line], speeds, "o-", label=who, linewidth=width)
-        panel.set_xscale("log", base=2)
-        panel.set_ylim(bottom=0)
-        panel.set_title(f"{network}, {precision}, {_threads(threads)}", loc="left", fontsize=11)
-        panel.set_xlabel("batch")
-        panel.legend(fontsize="x-small")
-    panels[0].set_ylabel("pictures per second")
-    save(made, path)
+    groups: dict[str, dict[str, dict[int, float]]] = {}
+    for (network, precision, threads), rows in _groups(result).items():
+        if len({row["batch"] for row in rows}) > 1:
+            title = f"{network} {precision}, {_threads(threads)}: pictures/s"
+            for row in rows:
+                line = groups.setdefault(title, {}).setdefault(row["who"], {})
+                line[row["batch"]] = 1 / row["seconds"]["median"]
+    lines(groups, path, over="batch", marked=_OURS)
 
 
 def _groups(result: Result) -> dict[tuple[str, str, int], list[dict[str, Any]]]:

@@ -62,3 +62,39 @@ def bars(
         panel.spines["bottom"].set_visible(False)
         panel.set_xlim(0, max(value[2] for value in values.values()) * 1.18)
     save(made, path)
+
+
+def lines(
+    groups: Mapping[str, Mapping[str, Mapping[int, float]]],
+    path: Path,
+    *,
+    over: str,
+    marked: str,
+    is_logarithmic: bool = False,
+) -> None:
+    """Draw a panel per group: a line per name over numbers that double.
+
+    Args:
+        groups: By title, by name: the values by what they are drawn over.
+        path: The PNG.
+        over: What that is.
+        marked: The name whose line is ours.
+        is_logarithmic: Of the values' axis; it begins at 0 otherwise.
+    """
+    made, panels = figure(len(groups), height=4.2)
+    for panel, (title, series) in zip(panels, groups.items(), strict=True):
+        for name, values in series.items():
+            ours: dict[str, Any] = {"color": _OURS, "linewidth": 3, "zorder": 3}
+            look = ours if name == marked else {"linewidth": 1.2}
+            panel.plot(list(values), list(values.values()), "o-", label=name, **look)
+        steps = sorted({step for values in series.values() for step in values})
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(steps, [f"{step:,}" for step in steps], rotation=30)
+        panel.set_xlabel(over, color=_INK)
+        panel.set_title(title, loc="left", fontsize=11, color=_INK)
+        panel.legend(fontsize="small", frameon=False)
+        if is_logarithmic:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(bottom=0)
+    save(made, path)
