@@ -50,7 +50,13 @@ class Peer:
 PEERS = (
     Peer("loop", _PEERS / "naive_loop.py", "onnxruntime", is_packaged=False),
     Peer("Hugging Face", _PEERS / "huggingface_pipeline.py", "optimum.onnxruntime"),
-    Peer("Ultralytics", _PEERS / "ultralytics_yolo.py", "ultralytics"),
+    Peer("Ultralytics", _PEERS / "ultralytics_yolo.py", "ultralytics", arguments=("64",)),
+    Peer(
+        "Ultralytics, its default batch of 1",
+        _PEERS / "ultralytics_yolo.py",
+        "ultralytics",
+        arguments=("1",),
+    ),
     Peer("torchvision", _PEERS / "torch_imagefolder.py", "torchvision"),
     Peer("timm", _PEERS / "timm_loader.py", "timm"),
     Peer("fastembed", _PEERS / "fastembed_image.py", "fastembed"),
