@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gclf_export import snippets
+from gclf_export.delivery import CARD_START
 from gclf_runtime import ModelSpec
 from gclf_runtime.model_file import ModelFile, read_model
 from gclf_trainer.scores import wilson
@@ -91,7 +92,7 @@ def card(
     """
     name = name.encode("utf-8", "replace").decode()  # a file name need not be UTF-8
     sections = [
-        f"# Model card: {_plain(name)}\n\n{_purpose(spec)}",
+        f"{CARD_START.decode()}{_plain(name)}\n\n{_purpose(spec)}",
         _table(("", ""), _facts(data, read_model(data, name), spec)),
         "## How a picture becomes its input\n\n" + _input(spec),
         "## How good it is\n\n" + _quality(spec, groups or (), is_own_split=is_own_split),

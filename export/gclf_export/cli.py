@@ -154,16 +154,12 @@ def _require_place(
     repository: Path, source: Path, network: str, output: Path, choices: list[Choice]
 ) -> None:
     """Refuse a name that another model has in the repository, before anything is made."""
-    from gclf_export.precision import REDUCED, Precision
-    from gclf_export.production import name_files
+    from gclf_export.production import possible_files
     from gclf_export.triton import require_place
     from gclf_trainer import checkpoint
 
     spec = checkpoint.load(source, network=network).spec
-    all_of_them: tuple[Precision, ...] = ("fp32", *REDUCED)
-    possible: list[Precision] = [p for p in all_of_them if p in choices or "auto" in choices]
-    named = name_files(output, choices, possible)
-    for path in {*named.values(), *(name_files(output, choices, possible[:1]).values())}:
+    for path in possible_files(output, choices):
         require_place(repository, path, spec)
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from gclf_export.card import read_groups
-from gclf_export.errors import ExportError
 from gclf_export.listing import CALIBRATION_REMEDY, read_listing, read_validation
 from gclf_export.precision import Choice
 from gclf_export.production import Export, Exported, Order, produce
@@ -85,8 +84,6 @@ def export_all(
         raise ValueError("precisions must name at least one")
     trained = checkpoint.load(source, network=network)
     output = output or source.with_suffix(".onnx")
-    if output.resolve() == source.resolve():
-        raise ExportError(f"{output} is the checkpoint itself. Name another --output")
     names = trained.spec.label_names
     pictures = read_validation(validation, source.parent / "validation.csv", names)
     if license is not None:
@@ -102,5 +99,6 @@ def export_all(
             max_drop=max_drop,
             is_own_split=validation is None,
             groups=read_groups(source.parent / "result.json"),
+            source=source,
         )
     )

@@ -16,7 +16,7 @@ import onnx
 from gclf_export import golden
 from gclf_export.card import Score, card
 from gclf_export.certificate import Rung, Witness, as_record, to_json
-from gclf_export.delivery import Delivery, require_files
+from gclf_export.delivery import Delivery, require_places
 from gclf_export.errors import ExportError
 from gclf_export.graph import Deployable, to_onnx
 from gclf_export.half import to_half
@@ -80,6 +80,7 @@ class Order:
         max_drop: How much accuracy a reduced precision may cost, 0-1.
         is_own_split: Whether the pictures are those that the training validated on.
         groups: Accuracy by groups of pictures, for the card.
+        source: The checkpoint's file, which is never written over.
     """
 
     trained: Checkpoint
@@ -90,11 +91,21 @@ class Order:
     max_drop: float = 0.005
     is_own_split: bool = False
     groups: Sequence[Score] = ()
+    source: Path | None = None
 
     @property
     def reduced(self) -> list[Precision]:
         """The precisions to try beside fp32, which is always made: the others are timed by it."""
         return [p for p in REDUCED if p in self.precisions or "auto" in self.precisions]
+
+    def require_places(self) -> None:
+        """See that every name that may come of it can be written.
+
+        Raises:
+            ExportError: One cannot.
+        """
+        models = possible_files(self.output, self.precisions)
+        require_places(models, map(_card_path, models), source=self.source)
 
 
 @dataclass
@@ -113,7 +124,7 @@ def produce(order: Order) -> Export:
             admitted, or a file cannot be written. Older files are then as they were; where the
             disk fails between two of them, it says which are new.
     """
-    require_files([order.output])
+    order.require_places()
     if not order.output.parent.is_dir():
         raise ExportError(f"no folder at {order.output.parent}. Make it, or name another --output")
     spec = replace(
@@ -142,12 +153,15 @@ def produce(order: Order) -> Export:
             for p in chosen
         ]
         finals: dict[str, Path] = {**names}
+        order.require_places()  # again: an export takes minutes
         delivery.deliver(finals | {f"{p}.card": _card_path(names[p]) for p in chosen})
     return Export(tuple(files), refused, certificate)
 
 
 def _card_path(model: Path) -> Path:
-    return model.with_suffix(".card.md")
+    """Name the card beside a model; only .onnx gives way, or m.v1.0 and m.v1.1 would share one."""
+    stem = model.stem if model.suffix.lower() == ".onnx" else model.name
+    return model.with_name(f"{stem}.card.md")
 
 
 def _with_card(
@@ -256,6 +270,14 @@ def name_files(
     if len(chosen) == 1 and len({*asked}) == 1:
         return {chosen[0]: output}
     return {p: output.with_name(f"{output.stem}.{p}{output.suffix}") for p in chosen}
+
+
+def possible_files(output: Path, asked: Sequence[Choice]) -> list[Path]:
+    """List every name that `name_files` may give, whatever will be chosen."""
+    all_of_them: tuple[Precision, ...] = ("fp32", *REDUCED)
+    possible = [p for p in all_of_them if p in asked or "auto" in asked]
+    several, single = name_files(output, asked, possible), name_files(output, asked, possible[:1])
+    return list(dict.fromkeys([*several.values(), *single.values()]))
 
 
 def _finish(

@@ -79,3 +79,13 @@ def test_a_folder_in_the_place_of_the_card_leaves_the_old_file(order: Order, tmp
 
     assert model.read_bytes() == b"the old file"
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.card.md"}
+
+
+def test_models_of_two_versions_have_a_card_each(order: Order, tmp_path: Path):
+    cards = [
+        produce(replace(order, output=tmp_path / name, precisions=("fp32",))).written[0].card
+        for name in ("m.v1.0", "m.v1.1")
+    ]
+
+    assert [card.name for card in cards] == ["m.v1.0.card.md", "m.v1.1.card.md"]
+    assert "# Model card: m.v1.0\n" in cards[0].read_text(encoding="utf-8")
