@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gclf_export.card import read_groups
 from gclf_export.listing import CALIBRATION_REMEDY, read_listing, read_validation
-from gclf_export.precision import Choice
+from gclf_export.precision import DEFAULT_MAX_DROP, Choice
 from gclf_export.production import Export, Exported, Order, produce
 from gclf_trainer import checkpoint
 
@@ -17,7 +17,7 @@ def export(
     *,
     network: str = "",
     precision: Choice = "fp32",
-    max_drop: float = 0.005,
+    max_drop: float = DEFAULT_MAX_DROP,
     validation: Path | None = None,
     license: str | None = None,
 ) -> Exported:
@@ -58,7 +58,7 @@ def export_all(
     *,
     network: str = "",
     precisions: Sequence[Choice],
-    max_drop: float = 0.005,
+    max_drop: float = DEFAULT_MAX_DROP,
     validation: Path | None = None,
     license: str | None = None,
 ) -> Export:
@@ -80,8 +80,6 @@ def export_all(
         CheckpointError: As of `export`.
         ExportError: As of `export`, when no precision was admitted.
     """
-    if not precisions:
-        raise ValueError("precisions must name at least one")
     trained = checkpoint.load(source, network=network)
     output = output or source.with_suffix(".onnx")
     names = trained.spec.label_names

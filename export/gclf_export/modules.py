@@ -4,6 +4,7 @@ Axes: n batch, h height, w width, c channels (RGB).
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from gclf_export.errors import ExportError
 from gclf_export.listing import CALIBRATION_REMEDY, read_validation
-from gclf_export.precision import Choice
+from gclf_export.precision import DEFAULT_MAX_DROP, Choice
 from gclf_export.production import Export, Order, produce
 from gclf_runtime import InputSpec, ModelSpec
 from gclf_runtime.spec import Interpolation
@@ -28,7 +29,7 @@ def export_module(
     pictures: Path,
     calibration: Path | None = None,
     precisions: Sequence[Choice] = ("fp32",),
-    max_drop: float = 0.005,
+    max_drop: float = DEFAULT_MAX_DROP,
 ) -> Export:
     """Export a module of yours, and prove that the file answers as it does.
 
@@ -64,6 +65,9 @@ def export_module(
     Raises:
         ExportError: The file does not answer as the module does, no precision was admitted, there
             is no picture, or it cannot be written.
+
+    Warns:
+        UserWarning: It is worse than chance; the files are there.
     """
 
     def calibrating() -> LabelledFiles:
@@ -71,7 +75,7 @@ def export_module(
             raise ExportError(f"no training pictures were given. {CALIBRATION_REMEDY}")
         return read_validation(calibration, Path(), spec.label_names)
 
-    return produce(
+    done = produce(
         Order(
             trained=Checkpoint(type(module).__name__, module.eval(), spec, ""),
             output=output,
@@ -81,6 +85,9 @@ def export_module(
             max_drop=max_drop,
         )
     )
+    for warning in done.certificate["warnings"]:
+        warnings.warn(warning, stacklevel=2)
+    return done
 
 
 def from_config(

@@ -24,7 +24,7 @@ from gclf_export.inspection import CERTIFICATE_KEY
 from gclf_export.int8 import best_int8
 from gclf_export.ladder import Ladder, Step, pick
 from gclf_export.listing import load_all
-from gclf_export.precision import REDUCED, Choice, Precision
+from gclf_export.precision import DEFAULT_MAX_DROP, REDUCED, Choice, Precision
 from gclf_runtime import Classifier, ModelError, ModelSpec
 from gclf_runtime.spec import SPEC_KEY
 from gclf_trainer.checkpoint import Checkpoint
@@ -88,10 +88,16 @@ class Order:
     pictures: LabelledFiles
     calibration: Callable[[], LabelledFiles]
     precisions: Sequence[Choice] = ("fp32",)
-    max_drop: float = 0.005
+    max_drop: float = DEFAULT_MAX_DROP
     is_own_split: bool = False
     groups: Sequence[Score] = ()
     source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 1:  # so written that what is no number fails too
+            raise ValueError(f"max_drop must be a number from 0 to 1, got {self.max_drop}")
+        if not self.precisions:
+            raise ValueError("precisions must name at least one")
 
     @property
     def reduced(self) -> list[Precision]:
@@ -140,13 +146,14 @@ def produce(order: Order) -> Export:
             chosen, refused = _choose(order, drafts, ladder)
             rungs = [rung for step in drafts.steps.values() for rung in step.rungs]
             refusals = {s.precision: s.refusal for s in drafts.steps.values() if s.refusal}
-            text = to_json(rungs, refusals, max_drop=order.max_drop)
+            limits = {"max_drop": order.max_drop, "classes": len(spec.label_names)}
+            text = to_json(rungs, refusals, **limits)
             finished = {p: _finish(order, delivery, spec, drafts, p, text) for p in chosen}
         except ModelError as error:
             raise ExportError(
                 f"what was exported does not work: {delivery.named(error)}"
             ) from error
-        certificate = as_record(rungs, refusals, max_drop=order.max_drop)
+        certificate = as_record(rungs, refusals, **limits)
         names = name_files(order.output, order.precisions, chosen)
         files = [
             _with_card(order, delivery, names[p], drafts.steps[p], *finished[p], certificate)
@@ -174,7 +181,8 @@ def _with_card(
     certificate: Mapping[str, Any],
 ) -> Exported:
     data = draft.read_bytes()
-    text = card(path.name, data, spec, certificate, order.groups, is_own_split=order.is_own_split)
+    is_own = _is_own_split(order, step.rungs[0])
+    text = card(path.name, data, spec, certificate, order.groups, is_own_split=is_own)
     delivery.write(f"{step.precision}.card", text.encode())
     parameters = sum(p.numel() for p in order.trained.network.parameters())
     return Exported(path, len(data), parameters, spec, step.rungs, _card_path(path))
@@ -280,6 +288,19 @@ def possible_files(output: Path, asked: Sequence[Choice]) -> list[Path]:
     return list(dict.fromkeys([*several.values(), *single.values()]))
 
 
+def _is_own_split(order: Order, rung: Rung) -> bool:
+    """Tell whether the training measured these pictures: a listing may have been edited since.
+
+    Another machine rounds otherwise, so that a few answers to the very same pictures may differ.
+    """
+    known = order.trained.spec.metrics
+    if not order.is_own_split or known.get("val_count") != rung.count:
+        return False
+    return abs(known.get("val_accuracy", -1) - rung.checkpoint_accuracy) <= max(
+        0.01, 1.5 / rung.count
+    )
+
+
 def _finish(
     order: Order,
     delivery: Delivery,
@@ -294,7 +315,7 @@ def _finish(
     known = {  # what was measured on other pictures would be read as of these
         name: value
         for name, value in spec.metrics.items()
-        if order.is_own_split or not name.startswith("val_")
+        if not name.startswith("val_") or _is_own_split(order, rung)
     }
     spec = replace(spec, precision=precision, metrics=known | measured)
     model = drafts.models[precision]
@@ -304,7 +325,9 @@ def _finish(
     answers = [prediction.probabilities_k for prediction in predictions]
     metadata = {
         SPEC_KEY: spec.to_json(),
-        golden.GOLDEN_KEY: golden.to_json(pictures, answers, golden.TOLERANCE[precision]),
+        golden.GOLDEN_KEY: golden.to_json(
+            pictures, answers, golden.TOLERANCE[precision], spec_json=spec.to_json()
+        ),
         CERTIFICATE_KEY: certificate,
         "names": str(dict(enumerate(spec.label_names))),  # as Ultralytics writes and reads it
     }

@@ -126,7 +126,8 @@ def quoted(text: str) -> str:
 
     Signs beyond 16 bits stay as they are: Python does not join the two halves JSON makes of them.
     """
-    return json.dumps(text, ensure_ascii=False)
+    signs = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in signs)
 
 
 def _names(spec: ModelSpec, model: str) -> dict[str, str | int]:
