@@ -80,9 +80,8 @@ class Delivery:
             raise _unwritable(self._output, error) from error
         return partial
 
-    def named(self, error: Exception) -> str:
-        """Say an error with the output's name in the place of its drafts'."""
-        text = str(error)
+    def named(self, text: str) -> str:
+        """Return a text with the output's name in the place of its drafts'."""
         for partial in self._partials.values():
             text = text.replace(str(partial), str(self._output))
         return text

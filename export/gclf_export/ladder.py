@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from gclf_export.certificate import Rung, Witness
+from gclf_export.errors import without_remedy
 from gclf_export.precision import DEFAULT_MAX_DROP, Precision
 from gclf_runtime import Classifier, ModelError, ProviderError
 from gclf_runtime.session import OnnxSession
@@ -141,8 +142,7 @@ class Ladder:
 def _why_it_does_not_run(error: ModelError, precision: Precision, path: Path) -> str:
     if absent := re.search(r"implementation for (\w+)", str(error)):
         return f"onnxruntime could not run it: it has no {absent[1]} in {precision} here"
-    reason = str(error).replace(str(path), f"the {precision} file")
-    return reason.partition(". Export it again")[0]
+    return without_remedy(error).replace(str(path), f"the {precision} file")
 
 
 def pictures_needed(max_drop: float) -> int:

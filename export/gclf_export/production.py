@@ -17,7 +17,7 @@ from gclf_export import golden
 from gclf_export.card import Score, card
 from gclf_export.certificate import Rung, Witness, as_record, to_json
 from gclf_export.delivery import Delivery, require_places
-from gclf_export.errors import ExportError
+from gclf_export.errors import ExportError, without_remedy
 from gclf_export.graph import Deployable, to_onnx
 from gclf_export.half import to_half
 from gclf_export.inspection import CERTIFICATE_KEY
@@ -151,7 +151,8 @@ def produce(order: Order) -> Export:
             finished = {p: _finish(order, delivery, spec, drafts, p, text) for p in chosen}
         except ModelError as error:
             raise ExportError(
-                f"what was exported does not work: {delivery.named(error)}"
+                f"what was exported does not work: {delivery.named(without_remedy(error))}. "
+                "Nothing was written; report it with the network"
             ) from error
         certificate = as_record(rungs, refusals, **limits)
         names = name_files(order.output, order.precisions, chosen)
