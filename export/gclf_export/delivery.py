@@ -87,14 +87,17 @@ class Delivery:
         return text
 
     def deliver(self, names: Mapping[str, Path]) -> None:
-        """Give written files their names, in place of older ones that `require_places` has seen.
+        """Give written files their names, in place of older ones.
 
         Args:
             names: By draft.
 
         Raises:
-            ExportError: One may not be given.
+            ExportError: One is a folder's or a device's, then nothing was named; or one may not
+                be given.
         """
+        for path in names.values():
+            _require(path)
         done: list[str] = []
         for draft, output in names.items():
             try:
@@ -124,7 +127,9 @@ def require_places(
         _require(path, source, is_ours=_is_card(path), what="no model card")
 
 
-def _require(path: Path, source: Path | None, *, is_ours: bool, what: str) -> None:
+def _require(
+    path: Path, source: Path | None = None, *, is_ours: bool = True, what: str = ""
+) -> None:
     try:
         if not path.exists():
             return

@@ -166,8 +166,13 @@ def _stated(
         fit="crop",
         interpolation=config["interpolation"],
     )
-    mean, std = (tuple(map(float, config[name])) for name in ("mean", "std"))
-    return ModelSpec(label_names=tuple(label_names), input=fit, mean=mean, std=std), (height, width)
+    spec = ModelSpec(
+        label_names=tuple(label_names),
+        input=fit,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+    return spec, (height, width)
 
 
 def _not_stated(reason: str) -> ExportError:

@@ -146,15 +146,15 @@ def produce(order: Order) -> Export:
             chosen, refused = _choose(order, drafts, ladder)
             rungs = [rung for step in drafts.steps.values() for rung in step.rungs]
             refusals = {s.precision: s.refusal for s in drafts.steps.values() if s.refusal}
-            limits = {"max_drop": order.max_drop, "classes": len(spec.label_names)}
-            text = to_json(rungs, refusals, **limits)
+            classes = len(spec.label_names)
+            text = to_json(rungs, refusals, max_drop=order.max_drop, classes=classes)
             finished = {p: _finish(order, delivery, spec, drafts, p, text) for p in chosen}
         except ModelError as error:
             raise ExportError(
                 f"what was exported does not work: {delivery.named(without_remedy(error))}. "
                 "Nothing was written; report it with the network"
             ) from error
-        certificate = as_record(rungs, refusals, **limits)
+        certificate = as_record(rungs, refusals, max_drop=order.max_drop, classes=classes)
         names = name_files(order.output, order.precisions, chosen)
         files = [
             _with_card(order, delivery, names[p], drafts.steps[p], *finished[p], certificate)
@@ -284,7 +284,7 @@ def name_files(
 def possible_files(output: Path, asked: Sequence[Choice]) -> list[Path]:
     """List every name that `name_files` may give, whatever will be chosen."""
     all_of_them: tuple[Precision, ...] = ("fp32", *REDUCED)
-    possible = [p for p in all_of_them if p in asked or "auto" in asked]
+    possible: list[Precision] = [p for p in all_of_them if p in asked or "auto" in asked]
     several, single = name_files(output, asked, possible), name_files(output, asked, possible[:1])
     return list(dict.fromkeys([*several.values(), *single.values()]))
 

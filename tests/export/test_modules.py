@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ def test_int8_of_a_module_needs_training_pictures(pictures: Path, tmp_path: Path
         ({"crop_pct": 1.2}, "crop_pct must be .* got 1.2"),
         ({"mean": None}, "mean is missing"),
         ({"mean": (0.5,)}, "mean must be three finite numbers"),
-        ({"mean": 0.5}, "float"),
+        ({"mean": 0.5}, "not iterable"),
         ({"std": (0, 1, 1)}, "std must be above 0"),
         ({"input_size": 224}, r"input_size must be \(3, height, width\), got 224"),
         ({"input_size": (3, 224)}, "input_size must be"),
@@ -165,7 +166,7 @@ def test_a_mistake_in_a_config_is_one_line_with_the_remedy(change: dict[str, Any
 class Answering(torch.nn.Module):
     """Answers as a test wants it to."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Callable[[torch.Tensor], Any]) -> None:
         super().__init__()
         self.answer, self.weight = answer, torch.nn.Parameter(torch.ones(()))
 
@@ -185,7 +186,7 @@ class Answering(torch.nn.Module):
         (Answering(lambda x: x).double(), r"on cpu in torch.float64.* Call module\.cpu"),
         (Answering(lambda x: x).bfloat16(), r"in torch.bfloat16.* Call module\.cpu"),
         (Answering(lambda x: x).to("meta"), "on meta in .* after its weights were loaded"),
-        (lambda x: x, "function is no torch.nn.Module"),
+        (print, "is no torch.nn.Module"),
         (Answering, "type is no torch.nn.Module. Give an instance"),
     ],
     ids=str,
@@ -201,20 +202,23 @@ def test_a_module_of_another_kind_is_one_line_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("answer", "operator"),
+    ("module", "operator"),
     [
-        (lambda x: x.topk(2, 1)[0], "TopK"),
-        (lambda x: torch.cat([x[:, :1], torch.ones(1, 1).expand(x.shape[0], -1)], 1), "Expand"),
+        (Answering(lambda x: x.topk(2, 1)[0]), "TopK"),
+        (
+            Answering(lambda x: torch.cat([x[:, :1], torch.ones(1, 1).expand(x.shape[0], 1)], 1)),
+            "Expand",
+        ),
     ],
     ids=["topk", "expand"],
 )
 def test_an_operator_that_is_not_admitted_is_named_and_no_run_is_spoken_of(
-    pictures: Path, tmp_path: Path, answer: Any, operator: str
+    pictures: Path, tmp_path: Path, module: Answering, operator: str
 ):
     spec = ModelSpec(label_names=("a", "b"), input=InputSpec(height=8, width=8))
 
     with pytest.raises(ExportError, match=rf"needs {operator}, .* with fixed sizes") as caught:
-        export_module(Answering(answer), spec, tmp_path / "m.onnx", pictures=pictures)
+        export_module(module, spec, tmp_path / "m.onnx", pictures=pictures)
     assert "RUN" not in str(caught.value)
 
 
