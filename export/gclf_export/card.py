@@ -259,7 +259,7 @@ reads the spec and resizes as Pillow does). The same folder has a page for brows
 {_fenced(snippets.javascript(spec, name))}
 ```
 
-In C# (Microsoft.ML.OnnxRuntime, SixLabors.ImageSharp; not yet run anywhere). The resize is
+In C# (Microsoft.ML.OnnxRuntime, SixLabors.ImageSharp; not run by us). The resize is
 ImageSharp's own, so that some answers will differ.
 
 ```csharp
