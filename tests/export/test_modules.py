@@ -233,6 +233,20 @@ def test_plain_pooling_is_adaptive_pooling(before: tuple[int, int], after: Any):
     torch.testing.assert_close(pooled, torch.nn.AdaptiveAvgPool2d(after)(pixels))
 
 
+def test_a_module_worse_than_chance_is_warned_of(pictures: Path, tmp_path: Path):
+    folder = tmp_path / "reversed"
+    for name in "ab":  # eight pictures of what is called "a" and answered as "b"
+        (folder / name).mkdir(parents=True)
+    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
+        shutil.copy(path, folder / "a" / f"{number}.png")
+    module = Answering(lambda x: torch.stack([x[:, 0] * 0, x[:, 0] * 0 + 5], 1))
+    spec = ModelSpec(label_names=("a", "b"), input=InputSpec(height=8, width=8))
+
+    with pytest.warns(UserWarning, match=r"worse than chance: 0\.00% of 8 .* order of the train"):
+        export_module(module, spec, tmp_path / "m.onnx", pictures=folder)
+    assert (tmp_path / "m.onnx").is_file()
+
+
 def test_the_module_that_is_exported_stays_as_it_was():
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(2))
 
