@@ -10,15 +10,14 @@ let classifier = null;
 
 ort.env.wasm.numThreads = 1; // more need headers that python -m http.server does not send
 
-/** Run one step; what goes wrong is a line on the page. */
+/** Run one step; what goes wrong is one more line on the page. */
 async function attempt(name, step) {
-  element("error").textContent = "";
   document.body.setAttribute("aria-busy", "true");
   try {
     await step();
   } catch (error) {
     if (!(error instanceof GclfError)) console.error(error);
-    element("error").textContent = `${name}: ${error.message}`;
+    element("error").append(part("div", "", `${name}: ${error.message}`));
   }
   document.body.setAttribute("aria-busy", "false");
 }
@@ -32,19 +31,25 @@ async function openModel(name, bytes) {
   const some = names.slice(0, 8).join(", ") + (names.length > 8 ? ", …" : "");
   const facts = [`${name}: ${names.length} classes (${some})`, `${size[2]}×${size[1]}`, precision];
   element("model").textContent = [...facts, license].filter(Boolean).join(" · ");
+  element("model").className = "quiet";
+}
+
+function sayNoModel(text) {
+  element("model").textContent = `${text}; ${WANTED}`;
+  element("model").className = "bad";
 }
 
 async function openFirstModel() {
   const address = new URLSearchParams(location.search).get("model") ?? "model.onnx";
   const response = await fetch(address).catch(() => null);
   if (!response?.ok) {
-    element("model").textContent = `no model at ${address}; ${WANTED}`;
+    sayNoModel(`no model at ${address}`);
     return;
   }
   await attempt(address, async () => {
     await openModel(address, new Uint8Array(await response.arrayBuffer()));
   });
-  if (!classifier) element("model").textContent = `no model; ${WANTED}`;
+  if (!classifier) sayNoModel("no model");
 }
 
 async function showAnswer(file) {
@@ -56,17 +61,22 @@ async function showAnswer(file) {
   element("name").textContent = file.name;
   element("answers").replaceChildren(...answers.slice(0, SHOWN).map(row));
   element("result").hidden = false;
+  return answers[0];
 }
 
 function row({ label, probability }) {
   const item = document.createElement("li");
   item.dataset.probability = probability;
-  const share = `${(probability * 100).toFixed(1)} %`;
-  item.append(part("div", "names", part("span", "", label), part("span", "share", share)));
+  item.append(line(label, probability));
   const bar = part("div", "");
   bar.style.width = `${probability * 100}%`;
   item.append(part("div", "track", bar));
   return item;
+}
+
+function line(text, probability) {
+  const share = `${(probability * 100).toFixed(1)} %`;
+  return part("div", "names", part("span", "", text), part("span", "share", share));
 }
 
 function part(tag, className, ...children) {
@@ -76,13 +86,18 @@ function part(tag, className, ...children) {
   return made;
 }
 
+/** Take files that came together: the last picture is shown, of several each has a line. */
 async function take(files) {
+  element("error").replaceChildren();
+  element("all").replaceChildren();
   for (const file of files) {
     await attempt(file.name, async () => {
       if (file.name.toLowerCase().endsWith(".onnx")) {
         await openModel(file.name, new Uint8Array(await file.arrayBuffer()));
       } else {
-        await showAnswer(file);
+        const { label, probability } = await showAnswer(file);
+        const answered = part("li", "", line(`${file.name}: ${label}`, probability));
+        if (files.length > 1) element("all").append(answered);
       }
     });
   }

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gclf_export import snippets
+from gclf_export.delivery import CARD_START
 from gclf_runtime import ModelSpec
 from gclf_runtime.model_file import ModelFile, read_model
+from gclf_runtime.screen import printable
 from gclf_trainer.scores import wilson
 
 Score: TypeAlias = Mapping[str, Any]  # group, count, accuracy, accuracy_low, accuracy_high
@@ -80,18 +82,18 @@ def card(
         certificate: `rungs`, a list of records: precision, provider, count, accuracy,
             accuracy_low, accuracy_high, checkpoint_accuracy, agreement, mean_difference,
             max_difference, awkward_count, awkward_agreement, awkward_mean_difference,
-            awkward_max_difference, batch_size, milliseconds, verdict; and `refused`, reasons by
-            precision. Any of them may be missing.
+            awkward_max_difference, batch_size, milliseconds, verdict; `refused`, reasons by
+            precision; and `warnings`. Any of them may be missing.
         groups: Records of group, count, accuracy, accuracy_low and accuracy_high (0-1).
         is_own_split: Whether the validation pictures are those that the training chose its best
-            epoch on.
+            epoch on, and measured groups and calibration with.
 
     Raises:
         ModelError: The data is no model that gclf opens.
     """
     name = name.encode("utf-8", "replace").decode()  # a file name need not be UTF-8
     sections = [
-        f"# Model card: {_plain(name)}\n\n{_purpose(spec)}",
+        f"{CARD_START.decode()}{_plain(name)}\n\n{_purpose(spec)}",
         _table(("", ""), _facts(data, read_model(data, name), spec)),
         "## How a picture becomes its input\n\n" + _input(spec),
         "## How good it is\n\n" + _quality(spec, groups or (), is_own_split=is_own_split),
@@ -158,7 +160,8 @@ def _quality(spec: ModelSpec, groups: Sequence[Score], *, is_own_split: bool) ->
             for group in groups
         ]
         table = _table(("group", "pictures", "accuracy", "95 % interval"), rows)
-        parts.append(table + "\n\nRead a group's interval before its figure.")
+        whose = "" if is_own_split else _OTHER_PICTURES
+        parts.append(f"{table}\n\n{whose}Read a group's interval before its figure.")
     return "\n\n".join(parts)
 
 
@@ -183,7 +186,7 @@ def _calibration(spec: ModelSpec) -> str:
     if error is None and spec.temperature != 1:
         return (
             f"Calibration: the temperature is {spec.temperature:.4g}; how near its probabilities "
-            "are to frequencies is not known."
+            "are to frequencies was not measured on these pictures."
         )
     if error is None:
         return "Its probabilities were not calibrated: read them as an order, not as frequencies."
@@ -217,7 +220,8 @@ def _certificate(certificate: Mapping[str, Any], spec: ModelSpec) -> str:
     refused: Mapping[str, str] = certificate.get("refused") or {}
     reasons = [f"- {_plain(name)} was refused: {_plain(why)}" for name, why in refused.items()]
     table = _table([title for _, title, _ in shown], cells)
-    return "\n\n".join(filter(None, (_COMPARED, table, "\n".join(reasons))))
+    warnings = [f"**Warning: {_plain(warning)}**" for warning in certificate.get("warnings") or ()]
+    return "\n\n".join(filter(None, (*warnings, _COMPARED, table, "\n".join(reasons))))
 
 
 def _row(rung: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +259,7 @@ reads the spec and resizes as Pillow does). The same folder has a page for brows
 {_fenced(snippets.javascript(spec, name))}
 ```
 
-In C# (Microsoft.ML.OnnxRuntime, SixLabors.ImageSharp; not yet run anywhere). The resize is
+In C# (Microsoft.ML.OnnxRuntime, SixLabors.ImageSharp; not run by us). The resize is
 ImageSharp's own, so that some answers will differ.
 
 ```csharp
@@ -267,6 +271,7 @@ _COMPARED = """\
 The checkpoint and each file answered the same pictures, by the whole path from the encoded picture
 to probabilities. Same answer: share of the pictures. Mean difference: how much probability lies on
 other classes. Largest: of one probability."""
+_OTHER_PICTURES = "gclf-train measured the groups, on pictures of its own and not on those above. "
 _LIMITS = """\
 - It knows its classes only: of any other picture it still names one, often with confidence.
 - What was not measured above is not known: other cameras, other light, other people.
@@ -300,13 +305,13 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def _plain(text: Any) -> str:
-    """Write a text on one line, so that none of it is Markdown or HTML."""
-    line = " ".join(str(text).split())
+    """Write a text on one line, so that none of it is Markdown, HTML or a terminal's command."""
+    line = printable(" ".join(str(text).split()))
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#~" else sign for sign in line)
 
 
 def _code(text: str) -> str:
-    return " ".join(text.split()).replace("`", "'").replace('"', "'")
+    return printable(" ".join(text.split())).replace("`", "'").replace('"', "'")
 
 
 def _fenced(code: str) -> str:

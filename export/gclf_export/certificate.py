@@ -185,19 +185,35 @@ class Witness:
         )
 
 
-def to_json(rungs: Sequence[Rung], refused: Mapping[str, str], *, max_drop: float) -> str:
+def warnings_of(rungs: Sequence[Rung], classes: int) -> list[str]:
+    """Say what a reader of a certificate must not miss."""
+    first = rungs[0]
+    if first.accuracy_high * classes >= 1:
+        return []
+    return [
+        f"worse than chance: {first.accuracy:.2%} of {first.count} pictures, where guessing one "
+        f"of {classes} classes gives {1 / classes:.2%}. Are the classes in the order of the "
+        "training?"
+    ]
+
+
+def to_json(
+    rungs: Sequence[Rung], refused: Mapping[str, str], *, max_drop: float, classes: int
+) -> str:
     """Write the certificate that travels in the file, and stands on the model card.
 
     Args:
-        rungs: What was measured, those that were not written too.
+        rungs: What was measured, those that were not written too; at least one.
         refused: By precision, why one was not even measured.
         max_drop: The limit on the loss of accuracy.
+        classes: How many there are to choose from.
     """
-    return json.dumps(as_record(rungs, refused, max_drop=max_drop), indent=1, allow_nan=False)
+    record = as_record(rungs, refused, max_drop=max_drop, classes=classes)
+    return json.dumps(record, indent=1, allow_nan=False)
 
 
 def as_record(
-    rungs: Sequence[Rung], refused: Mapping[str, str], *, max_drop: float
+    rungs: Sequence[Rung], refused: Mapping[str, str], *, max_drop: float, classes: int
 ) -> dict[str, Any]:
     """Return what `to_json` writes."""
     return {
@@ -209,6 +225,7 @@ def as_record(
         },
         "rungs": [asdict(rung) for rung in rungs],
         "refused": dict(refused),
+        "warnings": warnings_of(rungs, classes),
         "versions": {name: version(name) for name in ("torch", "onnx", "gclf-export")},
     }
 

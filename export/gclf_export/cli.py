@@ -6,18 +6,20 @@ torch takes seconds to import, so it is imported once the arguments are known to
 import contextlib
 import io
 import logging
+import math
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gclf_export.options import PrecisionOption
-from gclf_export.precision import Choice
+from gclf_export.precision import DEFAULT_MAX_DROP, Choice
 from gclf_runtime import GclfError
 from gclf_trainer.interrupts import end_on_signals
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gclf_export.production import Export
+
+_NO_LIMIT = 1_000_000  # columns of a pipe
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,7 +45,9 @@ def main() -> None:
     try:
         app(prog_name="gclf-export")
     except GclfError as error:
-        sys.exit(f"error: {error}")
+        from gclf_runtime.screen import printable
+
+        sys.exit(f"error: {printable(str(error))}")
 
 
 def _last_line() -> str:
@@ -54,6 +60,12 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"gclf-export {version('gclf-export')}")
         raise typer.Exit
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):  # it is neither below nor above a limit
+        raise typer.BadParameter(f"{value} is no number.")
+    return value
 
 
 @app.command()
@@ -83,8 +95,11 @@ def command(
         ),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="How much accuracy a precision may cost, 0-1.")
-    ] = 0.005,
+        float,
+        typer.Option(
+            min=0, max=1, callback=_number, help="How much accuracy a precision may cost, 0-1."
+        ),
+    ] = DEFAULT_MAX_DROP,
     validation: Annotated[
         Path | None,
         typer.Option(
@@ -145,7 +160,7 @@ def command(
     if triton:
         _serve(triton, done)
     for name, reason in done.refused.items():
-        typer.echo(f"error: {name} is not written: {reason}", err=True)
+        _say(f"error: {name} is not written: {reason}", err=True)
     if done.refused:
         raise typer.Exit(1)
 
@@ -154,16 +169,12 @@ def _require_place(
     repository: Path, source: Path, network: str, output: Path, choices: list[Choice]
 ) -> None:
     """Refuse a name that another model has in the repository, before anything is made."""
-    from gclf_export.precision import REDUCED, Precision
-    from gclf_export.production import name_files
+    from gclf_export.production import possible_files
     from gclf_export.triton import require_place
     from gclf_trainer import checkpoint
 
     spec = checkpoint.load(source, network=network).spec
-    all_of_them: tuple[Precision, ...] = ("fp32", *REDUCED)
-    possible: list[Precision] = [p for p in all_of_them if p in choices or "auto" in choices]
-    named = name_files(output, choices, possible)
-    for path in {*named.values(), *(name_files(output, choices, possible[:1]).values())}:
+    for path in possible_files(output, choices):
         require_place(repository, path, spec)
 
 
@@ -184,13 +195,12 @@ def _report(done: "Export") -> None:
     _print(tables.rungs(done.certificate["rungs"]))
     for name, reason in done.certificate["refused"].items():
         if name not in done.refused:
-            typer.echo(f"{name} is not written: {reason}")
+            _say(f"{name} is not written: {reason}")
     for file in done.written:
         weights = f"{file.parameters:,} weights in {file.spec.precision}"
-        typer.echo(
-            f"wrote {file.path} and {file.card.name} ({file.size_bytes / 1e6:.2f} MB, {weights})"
-        )
-    typer.echo(f"next: gclf-infer --batch DIR --model {shlex.quote(str(done.written[0].path))}")
+        _say(f"wrote {file.path} and {file.card.name} ({file.size_bytes / 1e6:.2f} MB, {weights})")
+    _warn(done.certificate)
+    _say(f"next: gclf-infer --batch DIR --model {shlex.quote(str(done.written[0].path))}")
 
 
 def _inspect(path: Path) -> None:
@@ -201,12 +211,30 @@ def _inspect(path: Path) -> None:
     _print(tables.inspected(found))
     if found.certificate:
         _print(tables.rungs(found.certificate["rungs"]))
+        _warn(found.certificate)
     else:
         typer.echo("it carries no certificate: an older gclf exported it")
+
+
+def _warn(certificate: Mapping[str, Any]) -> None:
+    warned = certificate.get("warnings")
+    for warning in warned if isinstance(warned, list) else ():
+        _say(f"warning: {warning}", err=True)
+
+
+def _say(line: str, *, err: bool = False) -> None:
+    """Print one line; a terminal obeys no name in it."""
+    from gclf_runtime.screen import printable
+
+    typer.echo(printable(line), err=err)
 
 
 def _print(table: "Table") -> None:
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 300
-    Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width).print(table)
+    width = None if sys.stdout.isatty() else _NO_LIMIT
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())

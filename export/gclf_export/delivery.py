@@ -20,6 +20,7 @@ from gclf_runtime.model_file import seal
 
 # Another container on the same disk may write a part, and its processes cannot be seen from here.
 _STRAY_AFTER_S = 3600
+CARD_START = b"# Model card: "
 
 _pending: set[Path] = set()
 
@@ -79,9 +80,8 @@ class Delivery:
             raise _unwritable(self._output, error) from error
         return partial
 
-    def named(self, error: Exception) -> str:
-        """Say an error with the output's name in the place of its drafts'."""
-        text = str(error)
+    def named(self, text: str) -> str:
+        """Return a text with the output's name in the place of its drafts'."""
         for partial in self._partials.values():
             text = text.replace(str(partial), str(self._output))
         return text
@@ -93,9 +93,11 @@ class Delivery:
             names: By draft.
 
         Raises:
-            ExportError: One is a folder's, then nothing was named; or one may not be given.
+            ExportError: One is a folder's or a device's, then nothing was named; or one may not
+                be given.
         """
-        require_files(names.values())
+        for path in names.values():
+            _require(path)
         done: list[str] = []
         for draft, output in names.items():
             try:
@@ -106,15 +108,52 @@ class Delivery:
             _sync(output.parent)
 
 
-def require_files(outputs: Iterable[Path]) -> None:
-    """See that no name is a folder's.
+def require_places(
+    models: Iterable[Path], cards: Iterable[Path], *, source: Path | None = None
+) -> None:
+    """See that an export may write these names: nothing is there, or what an export wrote.
+
+    Args:
+        models: Of the models.
+        cards: Of their cards.
+        source: The checkpoint, which is never written over, whatever its name.
 
     Raises:
-        ExportError: One is.
+        ExportError: One is a folder's, a device's, the checkpoint's, or another program's file.
     """
-    for output in outputs:
-        if output.is_dir():
-            raise ExportError(f"{output} cannot be written (it is a folder). Name another --output")
+    for path in models:
+        _require(path, source, is_ours=path.suffix.lower() == ".onnx", what="not named .onnx")
+    for path in cards:
+        _require(path, source, is_ours=_is_card(path), what="no model card")
+
+
+def _require(
+    path: Path, source: Path | None = None, *, is_ours: bool = True, what: str = ""
+) -> None:
+    try:
+        if not path.exists():
+            return
+        is_source = source is not None and source.exists() and path.samefile(source)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if is_source:
+        raise ExportError(f"{path} is the checkpoint itself. Name another --output")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ExportError(f"{path} cannot be written (it is {kind}). Name another --output")
+    if not is_ours:
+        raise ExportError(
+            f"{path} is there, and {what}: it is not replaced. Remove it, or name another --output"
+        )
+
+
+def _is_card(path: Path) -> bool:
+    """Tell whether a regular file begins as a model card does."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(CARD_START)) == CARD_START
+    return False
 
 
 def name_partial(folder: Path, name: str) -> Path:

@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gclf_export.card import read_groups
-from gclf_export.errors import ExportError
 from gclf_export.listing import CALIBRATION_REMEDY, read_listing, read_validation
-from gclf_export.precision import Choice
+from gclf_export.precision import DEFAULT_MAX_DROP, Choice
 from gclf_export.production import Export, Exported, Order, produce
 from gclf_trainer import checkpoint
 
@@ -18,7 +17,7 @@ def export(
     *,
     network: str = "",
     precision: Choice = "fp32",
-    max_drop: float = 0.005,
+    max_drop: float = DEFAULT_MAX_DROP,
     validation: Path | None = None,
     license: str | None = None,
 ) -> Exported:
@@ -59,7 +58,7 @@ def export_all(
     *,
     network: str = "",
     precisions: Sequence[Choice],
-    max_drop: float = 0.005,
+    max_drop: float = DEFAULT_MAX_DROP,
     validation: Path | None = None,
     license: str | None = None,
 ) -> Export:
@@ -81,12 +80,8 @@ def export_all(
         CheckpointError: As of `export`.
         ExportError: As of `export`, when no precision was admitted.
     """
-    if not precisions:
-        raise ValueError("precisions must name at least one")
     trained = checkpoint.load(source, network=network)
     output = output or source.with_suffix(".onnx")
-    if output.resolve() == source.resolve():
-        raise ExportError(f"{output} is the checkpoint itself. Name another --output")
     names = trained.spec.label_names
     pictures = read_validation(validation, source.parent / "validation.csv", names)
     if license is not None:
@@ -102,5 +97,6 @@ def export_all(
             max_drop=max_drop,
             is_own_split=validation is None,
             groups=read_groups(source.parent / "result.json"),
+            source=source,
         )
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gclf_runtime.golden import GOLDEN_KEY as GOLDEN_KEY
+from gclf_runtime.golden import sha256_of
 
 # How far another machine may be off: float kernels differ in their order of summing, those of 16
 # bits in where they round, int8 ones also in how they saturate.
@@ -38,9 +39,16 @@ def pictures() -> dict[str, bytes]:
 
 
 def to_json(
-    encoded: Mapping[str, bytes], answers: Sequence[NDArray[np.float32]], tolerance: float
+    encoded: Mapping[str, bytes],
+    answers: Sequence[NDArray[np.float32]],
+    tolerance: float,
+    *,
+    spec_json: str,
 ) -> str:
-    """Write encoded pictures by name with the expected probabilities, float32 (K,) each."""
+    """Write encoded pictures by name with the expected probabilities, float32 (K,) each.
+
+    The digest of the spec's JSON goes with them: small pictures do not tell every change of it.
+    """
     records = [
         {
             "name": name,
@@ -49,7 +57,8 @@ def to_json(
         }
         for (name, data), probabilities_k in zip(encoded.items(), answers, strict=True)
     ]
-    return json.dumps({"tolerance": tolerance, "pictures": records})
+    spec_sha256 = sha256_of(spec_json)
+    return json.dumps({"tolerance": tolerance, "spec_sha256": spec_sha256, "pictures": records})
 
 
 def _waves(width: int, height: int) -> NDArray[np.uint8]:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gclf_export.errors import ExportError
+from gclf_export.pooling import with_plain_pooling
 from gclf_runtime import InputSpec
+from gclf_runtime.model_file.graph import OPERATORS
 from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.evaluation import Normalise, to_nchw
 
@@ -47,10 +49,11 @@ def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
         spec: The size of its input.
 
     Raises:
-        ExportError: torch cannot write the network as a graph.
+        ExportError: torch cannot write the network as a graph, or it needs an operator that the
+            runtime does not admit.
     """
     try:
-        program = _export(deployable, spec)
+        program = _export(with_plain_pooling(deployable), spec)
     except Exception as error:  # torch raises its own, and whatever the network does
         reason = " ".join(str(error).partition("## ")[0].split())[:300]
         raise ExportError(
@@ -61,8 +64,19 @@ def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
     model: onnx.ModelProto = program.model_proto
     model.ir_version = IR_VERSION
     _forget_the_build(model)
+    _require_operators(model)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _require_operators(model: onnx.ModelProto) -> None:
+    if strange := sorted({node.op_type for node in model.graph.node} - OPERATORS):
+        raise ExportError(
+            f"the network needs {', '.join(strange)}, and the runtime admits only operators that "
+            "an image classifier needs. Write that part of its forward with fixed sizes (no "
+            "expand, pad, sort or recurrence), or take a convolutional network: resnet, "
+            "efficientnet, convnext"
+        )
 
 
 def _export(deployable: Deployable, spec: InputSpec) -> Any:

@@ -6,6 +6,8 @@ are made, nor what they are called.
 Axes: n batch, h height, w width, c channels (RGB).
 """
 
+import math
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +18,8 @@ from typing import Literal
 import numpy as np
 
 from gclf_export.certificate import Rung, Witness
-from gclf_export.precision import Precision
+from gclf_export.errors import without_remedy
+from gclf_export.precision import DEFAULT_MAX_DROP, Precision
 from gclf_runtime import Classifier, ModelError, ProviderError
 from gclf_runtime.session import OnnxSession
 
@@ -75,9 +78,15 @@ class Ladder:
 
     def why_not(self, precision: Precision) -> str:
         """Say why a precision need not be built here; "" when it can be tried."""
-        if {*MEANT_FOR[precision]} & {*self.devices}:
+        if not {*MEANT_FOR[precision]} & {*self.devices}:
+            return f"it is meant for CUDA, and {self.why_no_cuda}"
+        count, needed = len(self._witness.paths), pictures_needed(self._max_drop)
+        if count >= needed:
             return ""
-        return f"it is meant for CUDA, and {self.why_no_cuda}"
+        return (
+            f"{count} validation pictures do not tell whether it costs more than "
+            f"{self._max_drop:.2%} accuracy, {needed} do. Give more: --validation DIR"
+        )
 
     def first(self) -> Step:
         """Certify the fp32 file."""
@@ -92,8 +101,7 @@ class Ladder:
         try:
             step = self._certified(precision, path)
         except ModelError as error:
-            reason = str(error).replace(str(path), f"the {precision} file")
-            return Step(precision, (), reason.partition(". Export it again")[0])
+            return Step(precision, (), _why_it_does_not_run(error, precision, path))
         if step.refusal:
             return step
         rungs = tuple(self._timed(path, rung) for rung in step.rungs)
@@ -129,6 +137,20 @@ class Ladder:
             speedup=speedup,
             verdict=f"{word}, {speedup:.2f}× fp32",
         )
+
+
+def _why_it_does_not_run(error: ModelError, precision: Precision, path: Path) -> str:
+    if absent := re.search(r"implementation for (\w+)", str(error)):
+        return f"onnxruntime could not run it: it has no {absent[1]} in {precision} here"
+    return without_remedy(error).replace(str(path), f"the {precision} file")
+
+
+def pictures_needed(max_drop: float) -> int:
+    """Say how many pictures tell a drop: one of them must not be above the limit already.
+
+    Where no drop is allowed they are as many as for the default: no number would be enough.
+    """
+    return math.ceil(1 / (max_drop or DEFAULT_MAX_DROP) - 1e-9)
 
 
 def decide(step: Step, devices: Sequence[Device]) -> Step:

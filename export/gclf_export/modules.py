@@ -4,18 +4,19 @@ Axes: n batch, h height, w width, c channels (RGB).
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from gclf_export.errors import ExportError
 from gclf_export.listing import CALIBRATION_REMEDY, read_validation
-from gclf_export.precision import Choice
+from gclf_export.precision import DEFAULT_MAX_DROP, Choice
 from gclf_export.production import Export, Order, produce
 from gclf_runtime import InputSpec, ModelSpec
-from gclf_runtime.spec import Interpolation
 from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.folders import LabelledFiles
 
@@ -28,7 +29,7 @@ def export_module(
     pictures: Path,
     calibration: Path | None = None,
     precisions: Sequence[Choice] = ("fp32",),
-    max_drop: float = 0.005,
+    max_drop: float = DEFAULT_MAX_DROP,
 ) -> Export:
     """Export a module of yours, and prove that the file answers as it does.
 
@@ -62,16 +63,20 @@ def export_module(
         max_drop: How much accuracy a reduced precision may cost, 0-1.
 
     Raises:
-        ExportError: The file does not answer as the module does, no precision was admitted, there
-            is no picture, or it cannot be written.
+        ExportError: The module takes no such pixels or returns no logits, the file does not answer
+            as it does, no precision was admitted, there is no picture, or it cannot be written.
+
+    Warns:
+        UserWarning: It is worse than chance; the files are there.
     """
+    _require_classifier(module, spec)
 
     def calibrating() -> LabelledFiles:
         if calibration is None:
             raise ExportError(f"no training pictures were given. {CALIBRATION_REMEDY}")
         return read_validation(calibration, Path(), spec.label_names)
 
-    return produce(
+    done = produce(
         Order(
             trained=Checkpoint(type(module).__name__, module.eval(), spec, ""),
             output=output,
@@ -81,6 +86,39 @@ def export_module(
             max_drop=max_drop,
         )
     )
+    for warning in done.certificate["warnings"]:
+        warnings.warn(warning, stacklevel=2)
+    return done
+
+
+def _require_classifier(module: object, spec: ModelSpec) -> None:
+    """See that a module is what the contract needs: let it answer two black pictures."""
+    if not isinstance(module, nn.Module):
+        raise ExportError(f"{type(module).__name__} is no torch.nn.Module. Give an instance of one")
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    if strange := [t for t in tensors if (t.device.type, t.dtype) != ("cpu", torch.float32)]:
+        raise ExportError(
+            f"the module has weights on {strange[0].device} in {strange[0].dtype}, not on the CPU "
+            "in float32. Call module.cpu().float(), after its weights were loaded"
+        )
+    height, width, classes = spec.input.height, spec.input.width, len(spec.label_names)
+    try:
+        with torch.inference_mode():
+            answer: object = module.eval()(torch.zeros(2, 3, height, width))
+    except Exception as error:  # whatever its forward raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ExportError(
+            f"the module cannot take pixels (2, 3, {height}, {width}) ({reason}). Give a spec of "
+            "its own input, or mend its forward"
+        ) from error
+    is_tensor = isinstance(answer, Tensor)
+    if not is_tensor or answer.shape != (2, classes) or not answer.is_floating_point():
+        got = f"{answer.dtype} {tuple(answer.shape)}" if is_tensor else type(answer).__name__
+        raise ExportError(
+            f"the module answers two pictures by {got}, not by float logits (2, {classes}), one "
+            "for each name of the spec. Give as many label_names as it has outputs, and wrap "
+            "what returns anything else in a module that returns the logits alone"
+        )
 
 
 def from_config(
@@ -100,27 +138,48 @@ def from_config(
     Raises:
         ExportError: The preprocessing is none that the contract can state.
     """
-    channels, height, width = config["input_size"]
-    interpolation, crop_pct = config["interpolation"], float(config.get("crop_pct", 1))
-    mode = config.get("crop_mode", "center")
-    if channels != 3 or mode != "center" or interpolation not in get_args(Interpolation):
-        raise ExportError(
-            f"a preprocessing of {channels} channels, crop {mode!r} and interpolation "
-            f"{interpolation!r} cannot be stated. Give export_module a ModelSpec of your own"
-        )
+    try:
+        spec, size_hw = _stated(config, label_names)
+    except KeyError as error:
+        raise _not_stated(f"{error.args[0]} is missing") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _not_stated(str(error)) from error
+    larger = (spec.input.height, spec.input.width)
+    return spec, module if larger == size_hw else Cropped(module, size_hw)
+
+
+def _stated(
+    config: Mapping[str, Any], label_names: Sequence[str]
+) -> tuple[ModelSpec, tuple[int, int]]:
+    """Return the spec, and the height and width that the module takes."""
+    size, crop_pct = config["input_size"], config.get("crop_pct", 1)
+    if not isinstance(size, Sequence) or len(cast(Sequence[int], size)) != 3 or size[0] != 3:
+        raise ValueError(f"input_size must be (3, height, width), got {size!r}")
+    if not isinstance(crop_pct, int | float) or not 0 < crop_pct <= 1:  # NaN fails too
+        raise ValueError(f"crop_pct must be a number above 0, at most 1, got {crop_pct!r}")
+    if (mode := config.get("crop_mode", "center")) != "center":
+        raise ValueError(f"crop_mode must be center, got {mode!r}")
+    height, width = cast(Sequence[int], size)[1:]
+    fit = InputSpec(
+        height=_whole(height / crop_pct),
+        width=_whole(width / crop_pct),
+        fit="crop",
+        interpolation=config["interpolation"],
+    )
     spec = ModelSpec(
         label_names=tuple(label_names),
-        input=InputSpec(
-            height=_whole(height / crop_pct),
-            width=_whole(width / crop_pct),
-            fit="crop",
-            interpolation=cast(Interpolation, interpolation),
-        ),
+        input=fit,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
-    larger = (spec.input.height, spec.input.width)
-    return spec, module if larger == (height, width) else Cropped(module, (height, width))
+    return spec, (height, width)
+
+
+def _not_stated(reason: str) -> ExportError:
+    return ExportError(
+        f"this preprocessing cannot be stated: {reason}. Give mean, std, input_size, "
+        "interpolation and crop_pct in timm's words, or export_module a ModelSpec of your own"
+    )
 
 
 def _whole(side: float) -> int:

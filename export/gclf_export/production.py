@@ -16,15 +16,15 @@ import onnx
 from gclf_export import golden
 from gclf_export.card import Score, card
 from gclf_export.certificate import Rung, Witness, as_record, to_json
-from gclf_export.delivery import Delivery, require_files
-from gclf_export.errors import ExportError
+from gclf_export.delivery import Delivery, require_places
+from gclf_export.errors import ExportError, without_remedy
 from gclf_export.graph import Deployable, to_onnx
 from gclf_export.half import to_half
 from gclf_export.inspection import CERTIFICATE_KEY
 from gclf_export.int8 import best_int8
 from gclf_export.ladder import Ladder, Step, pick
 from gclf_export.listing import load_all
-from gclf_export.precision import REDUCED, Choice, Precision
+from gclf_export.precision import DEFAULT_MAX_DROP, REDUCED, Choice, Precision
 from gclf_runtime import Classifier, ModelError, ModelSpec
 from gclf_runtime.spec import SPEC_KEY
 from gclf_trainer.checkpoint import Checkpoint
@@ -80,6 +80,7 @@ class Order:
         max_drop: How much accuracy a reduced precision may cost, 0-1.
         is_own_split: Whether the pictures are those that the training validated on.
         groups: Accuracy by groups of pictures, for the card.
+        source: The checkpoint's file, which is never written over.
     """
 
     trained: Checkpoint
@@ -87,14 +88,30 @@ class Order:
     pictures: LabelledFiles
     calibration: Callable[[], LabelledFiles]
     precisions: Sequence[Choice] = ("fp32",)
-    max_drop: float = 0.005
+    max_drop: float = DEFAULT_MAX_DROP
     is_own_split: bool = False
     groups: Sequence[Score] = ()
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 1:  # so written that what is no number fails too
+            raise ValueError(f"max_drop must be a number from 0 to 1, got {self.max_drop}")
+        if not self.precisions:
+            raise ValueError("precisions must name at least one")
 
     @property
     def reduced(self) -> list[Precision]:
         """The precisions to try beside fp32, which is always made: the others are timed by it."""
         return [p for p in REDUCED if p in self.precisions or "auto" in self.precisions]
+
+    def require_places(self) -> None:
+        """See that every name that may come of it can be written.
+
+        Raises:
+            ExportError: One cannot.
+        """
+        models = possible_files(self.output, self.precisions)
+        require_places(models, map(_card_path, models), source=self.source)
 
 
 @dataclass
@@ -113,7 +130,7 @@ def produce(order: Order) -> Export:
             admitted, or a file cannot be written. Older files are then as they were; where the
             disk fails between two of them, it says which are new.
     """
-    require_files([order.output])
+    order.require_places()
     if not order.output.parent.is_dir():
         raise ExportError(f"no folder at {order.output.parent}. Make it, or name another --output")
     spec = replace(
@@ -129,25 +146,30 @@ def produce(order: Order) -> Export:
             chosen, refused = _choose(order, drafts, ladder)
             rungs = [rung for step in drafts.steps.values() for rung in step.rungs]
             refusals = {s.precision: s.refusal for s in drafts.steps.values() if s.refusal}
-            text = to_json(rungs, refusals, max_drop=order.max_drop)
+            classes = len(spec.label_names)
+            text = to_json(rungs, refusals, max_drop=order.max_drop, classes=classes)
             finished = {p: _finish(order, delivery, spec, drafts, p, text) for p in chosen}
         except ModelError as error:
             raise ExportError(
-                f"what was exported does not work: {delivery.named(error)}"
+                f"what was exported does not work: {delivery.named(without_remedy(error))}. "
+                "Nothing was written; report it with the network"
             ) from error
-        certificate = as_record(rungs, refusals, max_drop=order.max_drop)
+        certificate = as_record(rungs, refusals, max_drop=order.max_drop, classes=classes)
         names = name_files(order.output, order.precisions, chosen)
         files = [
             _with_card(order, delivery, names[p], drafts.steps[p], *finished[p], certificate)
             for p in chosen
         ]
         finals: dict[str, Path] = {**names}
+        order.require_places()  # again: an export takes minutes
         delivery.deliver(finals | {f"{p}.card": _card_path(names[p]) for p in chosen})
     return Export(tuple(files), refused, certificate)
 
 
 def _card_path(model: Path) -> Path:
-    return model.with_suffix(".card.md")
+    """Name the card beside a model; only .onnx gives way, or m.v1.0 and m.v1.1 would share one."""
+    stem = model.stem if model.suffix.lower() == ".onnx" else model.name
+    return model.with_name(f"{stem}.card.md")
 
 
 def _with_card(
@@ -160,7 +182,8 @@ def _with_card(
     certificate: Mapping[str, Any],
 ) -> Exported:
     data = draft.read_bytes()
-    text = card(path.name, data, spec, certificate, order.groups, is_own_split=order.is_own_split)
+    is_own = _is_own_split(order, step.rungs[0])
+    text = card(path.name, data, spec, certificate, order.groups, is_own_split=is_own)
     delivery.write(f"{step.precision}.card", text.encode())
     parameters = sum(p.numel() for p in order.trained.network.parameters())
     return Exported(path, len(data), parameters, spec, step.rungs, _card_path(path))
@@ -258,6 +281,27 @@ def name_files(
     return {p: output.with_name(f"{output.stem}.{p}{output.suffix}") for p in chosen}
 
 
+def possible_files(output: Path, asked: Sequence[Choice]) -> list[Path]:
+    """List every name that `name_files` may give, whatever will be chosen."""
+    all_of_them: tuple[Precision, ...] = ("fp32", *REDUCED)
+    possible: list[Precision] = [p for p in all_of_them if p in asked or "auto" in asked]
+    several, single = name_files(output, asked, possible), name_files(output, asked, possible[:1])
+    return list(dict.fromkeys([*several.values(), *single.values()]))
+
+
+def _is_own_split(order: Order, rung: Rung) -> bool:
+    """Tell whether the training measured these pictures: a listing may have been edited since.
+
+    Another machine rounds otherwise, so that a few answers to the very same pictures may differ.
+    """
+    known = order.trained.spec.metrics
+    if not order.is_own_split or known.get("val_count") != rung.count:
+        return False
+    return abs(known.get("val_accuracy", -1) - rung.checkpoint_accuracy) <= max(
+        0.01, 1.5 / rung.count
+    )
+
+
 def _finish(
     order: Order,
     delivery: Delivery,
@@ -272,7 +316,7 @@ def _finish(
     known = {  # what was measured on other pictures would be read as of these
         name: value
         for name, value in spec.metrics.items()
-        if order.is_own_split or not name.startswith("val_")
+        if not name.startswith("val_") or _is_own_split(order, rung)
     }
     spec = replace(spec, precision=precision, metrics=known | measured)
     model = drafts.models[precision]
@@ -282,7 +326,9 @@ def _finish(
     answers = [prediction.probabilities_k for prediction in predictions]
     metadata = {
         SPEC_KEY: spec.to_json(),
-        golden.GOLDEN_KEY: golden.to_json(pictures, answers, golden.TOLERANCE[precision]),
+        golden.GOLDEN_KEY: golden.to_json(
+            pictures, answers, golden.TOLERANCE[precision], spec_json=spec.to_json()
+        ),
         CERTIFICATE_KEY: certificate,
         "names": str(dict(enumerate(spec.label_names))),  # as Ultralytics writes and reads it
     }

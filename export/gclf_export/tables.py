@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from gclf_export.inspection import Inspection
+from gclf_runtime.screen import printable
 
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("precision", "{}"),
@@ -43,7 +44,7 @@ def rungs(records: Sequence[Mapping[str, Any]]) -> Table:
                 cells.append(form.format(known[title]) if form == "{}" else form.format(**known))
             except (KeyError, ValueError, TypeError):
                 cells.append("-")
-        table.add_row(*cells)
+        table.add_row(*map(printable, cells))
     return table
 
 
@@ -51,7 +52,7 @@ def facts(pairs: Mapping[str, str]) -> Table:
     """Show names and values."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in pairs.items():
-        table.add_row(name, value)
+        table.add_row(name, printable(value))
     return table
 
 
@@ -81,7 +82,7 @@ def inspected(found: Inspection) -> Table:
     pairs |= {
         "operators": operators,
         "parameters": f"{file.parameters:,} numbers in the graph",
-        "compute": f"{found.multiply_adds / 1e6:,.1f} million multiply-adds per picture",
+        "compute": f"{2 * found.multiply_adds / 1e6:,.1f} MFLOP per picture (2 × multiply-adds)",
         "size": f"{found.size_bytes:,} bytes",
         "opset": f"{file.opset}, IR {file.ir_version}",
         "digest": file.digest or "none",

@@ -119,6 +119,10 @@ def require_place(
             "hold. Rename the class"
         )
     target = repository / name
+    if repository.exists() and not repository.is_dir():
+        raise ExportError(
+            f"{repository} cannot be written (it is no folder). Name another --triton"
+        )
     try:
         if target.exists() and not _is_same_model(target, spec):
             raise ExportError(

@@ -5,6 +5,7 @@ from: the file's metadata under `GOLDEN_KEY`.
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from gclf_runtime.classifier import Classifier
 from gclf_runtime.errors import ImageError, ModelError
+from gclf_runtime.spec import SPEC_KEY
 
 GOLDEN_KEY = "gclf.golden"
 _MAX_JSON_CHARS = 16_000_000  # ten pictures with 10,000 probabilities each need a fifteenth
@@ -32,10 +34,14 @@ class GoldenPicture:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """At least one picture, all named differently, and how far an answer may be off, above 0."""
+    """At least one picture, all named differently, and how far an answer may be off, above 0.
+
+    `spec_sha256` is of the spec's JSON as it was exported; "" in files of an older export.
+    """
 
     tolerance: float
     pictures: tuple[GoldenPicture, ...]
+    spec_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,15 @@ def replay(classifier: Classifier, golden: Golden) -> Replay:
 
     Raises:
         ImageError: This build of Pillow cannot decode a picture; it is named.
-        ModelError: The graph fails, or has another number of classes than the vectors.
+        ModelError: The graph fails, has another number of classes than the vectors, or its
+            spec is another one than at its export.
     """
+    stated = classifier.metadata.get(SPEC_KEY, "")
+    if golden.spec_sha256 and golden.spec_sha256 != sha256_of(stated):
+        raise ModelError(
+            f"the model's promises ({SPEC_KEY}) were changed after the export proved them. "
+            "Export it again: gclf-export RUN/model.pt"
+        )
     differences: dict[str, float] = {}
     for picture in golden.pictures:
         try:
@@ -106,6 +119,11 @@ def replay(classifier: Classifier, golden: Golden) -> Replay:
     return Replay(golden.tolerance, differences)
 
 
+def sha256_of(spec_json: str) -> str:
+    """Compute what `Golden.spec_sha256` holds."""
+    return hashlib.sha256(spec_json.encode()).hexdigest()
+
+
 def _golden(record: Mapping[str, Any]) -> Golden:
     tolerance, listed = record["tolerance"], record["pictures"]
     if not _is_fraction(tolerance) or not tolerance:
@@ -115,7 +133,10 @@ def _golden(record: Mapping[str, Any]) -> Golden:
     pictures = tuple(_picture(picture) for picture in cast(list[Any], listed))
     if len({picture.name for picture in pictures}) != len(pictures):
         raise ValueError("the names of the pictures must differ from each other")
-    return Golden(float(tolerance), pictures)
+    spec_sha256 = record.get("spec_sha256", "")
+    if type(spec_sha256) is not str:
+        raise ValueError(f"spec_sha256 must be a string, got {spec_sha256!r}")
+    return Golden(float(tolerance), pictures, spec_sha256)
 
 
 def _picture(record: object) -> GoldenPicture:

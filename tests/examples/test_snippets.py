@@ -20,7 +20,7 @@ pytest.importorskip("torch")
 import onnx
 
 from gclf_export import snippets
-from gclf_runtime import Classifier, InputSpec
+from gclf_runtime import Classifier, InputSpec, ModelSpec
 from gclf_runtime.model_file import seal
 from gclf_runtime.spec import SPEC_KEY, Fit, Interpolation
 
@@ -95,6 +95,17 @@ def test_the_python_code_gives_the_very_answers_of_the_runtime(tmp_path: Path, c
     assert len(answers) == 19 * 6
     found = np.array([list(answer.values()) for answer in answers], np.float32)
     np.testing.assert_array_equal(found, np.stack(list(expected.values())))
+
+
+@pytest.mark.parametrize("write", [snippets.python, snippets.javascript, snippets.csharp])
+@pytest.mark.parametrize("fit", get_args(Fit))
+def test_a_model_is_used_in_ten_lines(write: Any, fit: Fit):
+    spec = ModelSpec(label_names=("a", "b"), input=InputSpec(fit=fit))
+
+    lines = [line for line in write(spec, "m.onnx").splitlines() if line.strip()]
+
+    assert len(lines) <= 10
+    assert max(map(len, lines)) <= 160
 
 
 def test_the_python_code_runs_on_the_embedded_model(tmp_path: Path):

@@ -21,6 +21,11 @@ WEB = ROOT / "examples" / "web"
 GENDER = ROOT / "runtime" / "gclf_runtime" / "models" / "gender.onnx"
 FACES = sorted((ROOT / "examples" / "faces").glob("*.jpg"))
 SIDES = [(100, 80), (64, 64), (30, 300), (257, 64), (64, 300), (5, 7), (640, 481)]
+# What the page reads of a spec.
+NEEDED = {
+    *("schema_version", "input_layout", "input_dtype", "input_color", "exif_orientation"),
+    *("transparency", "input_size", "fit", "interpolation", "precision", "license"),
+}
 pytestmark = pytest.mark.web
 Browser: TypeAlias = Any  # conftest.Browser, which a test module cannot import
 Site: TypeAlias = Any  # conftest.Site
@@ -256,6 +261,71 @@ def test_the_page_says_what_is_wrong(browser: Browser, site: Site, colours: Path
     browser.choose(FACES[0])
     browser.wait("!document.querySelector('#result').hidden")
     assert sum(answer["probability"] for answer in answers_on(browser)) == pytest.approx(1)
+
+
+def test_of_several_pictures_each_has_a_line_and_each_fault_stays(
+    browser: Browser, site: Site, colours: Path, tmp_path: Path
+):
+    shutil.copy(colours, site.folder / "model.onnx")
+    colors = {"red.png": (250, 10, 10), "blue.png": (10, 10, 250)}
+    for name, color in colors.items():
+        Image.new("RGB", (20, 20), color).save(tmp_path / name)
+    (tmp_path / "words.png").write_text("these are words")
+    browser.open(site.address)
+
+    browser.choose(tmp_path / "red.png", tmp_path / "words.png", tmp_path / "blue.png")
+    browser.wait("document.querySelector('#name').textContent === 'blue.png'")
+    browser.wait("document.querySelectorAll('#all li').length === 2")
+
+    lines = browser.evaluate("[...document.querySelectorAll('#all li')].map((l) => l.innerText)")
+    assert [line.split("\n")[0] for line in lines] == ["red.png: red", "blue.png: blue"]
+    error = browser.evaluate("document.querySelector('#error').textContent")
+    assert error.startswith("words.png: not an image")
+    browser.choose(tmp_path / "red.png")
+    browser.wait("document.querySelector('#name').textContent === 'red.png'")
+    assert answers_on(browser)[0]["label"] == "red"
+    assert browser.evaluate("document.querySelector('#all').children.length") == 0
+
+
+def test_a_long_name_leaves_the_percentage_on_one_line(
+    browser: Browser, site: Site, colours: Path, tmp_path: Path
+):
+    spec = Classifier(colours).spec
+    stated = spec.to_json().encode()
+    # The names as long as the versions and dates that give way: no protobuf written anew.
+    record = {k: v for k, v in json.loads(stated).items() if k in NEEDED}
+    record["label_names"] = ["", "b", "c"]
+    record["label_names"][0] = "long " * ((len(stated) - len(json.dumps(record))) // 5)
+    renamed = json.dumps(record).encode().ljust(len(stated))
+    assert len(record["label_names"][0]) > 100
+    model = seal(colours.read_bytes().replace(stated, renamed))
+    (site.folder / "model.onnx").write_bytes(model)
+    Image.new("RGB", (20, 20), (250, 10, 10)).save(tmp_path / "red.png")
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    browser.open(site.address)
+    browser.choose(tmp_path / "red.png")
+    browser.wait("!document.querySelector('#result').hidden")
+
+    lines = browser.evaluate("""[...document.querySelectorAll('.share')].map((share) => {
+        const range = document.createRange();
+        range.selectNodeContents(share);
+        return range.getClientRects().length;
+    })""")
+    width = browser.evaluate("document.documentElement.scrollWidth")
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+    assert lines == [1, 1, 1]
+    assert width <= 360
+
+
+def test_no_model_is_said_in_the_colour_of_errors(browser: Browser, site: Site):
+    (site.folder / "model.onnx").unlink(missing_ok=True)
+    browser.open(site.address)
+
+    colour = "getComputedStyle(document.querySelector('#{}')).color"
+    browser.wait("document.querySelector('#model').textContent.startsWith('no model at')")
+    assert browser.evaluate(colour.format("model")) == browser.evaluate(colour.format("error"))
 
 
 def test_the_browser_lets_the_page_send_nothing_elsewhere(browser: Browser, site: Site):

@@ -132,6 +132,33 @@ def test_names_cannot_break_the_page(data: bytes, spec: ModelSpec):
     assert text.count("```") % 2 == 0
 
 
+def test_no_name_in_a_card_commands_a_terminal(data: bytes, spec: ModelSpec):
+    odd = replace(spec, label_names=("a\x1b[31m", "b\x9b", "c"), license="\x1b]0;mine\x07")
+
+    text = card("m\x1b\x7f.onnx", data, odd)
+
+    assert "**a�\\[31m**, **b�**" in text
+    assert 'Classifier("m\\u001b\\u007f.onnx")' in text
+    assert not [c for c in text if c != "\n" and not c.isprintable()]
+
+
+def test_a_warning_of_the_certificate_stands_on_the_card(data: bytes, spec: ModelSpec):
+    text = card("m.onnx", data, spec, {"rungs": [RUNG], "warnings": ["worse than chance: 0.33%"]})
+
+    assert "**Warning: worse than chance: 0.33%**" in text.split("## Certificate")[1]
+
+
+@pytest.mark.parametrize("is_own_split", [True, False])
+def test_groups_of_other_pictures_are_said_to_be_so(
+    data: bytes, spec: ModelSpec, is_own_split: bool
+):
+    groups = [{"group": "age: 0-2", "count": 65, "accuracy": 0.646}]
+
+    text = card("m.onnx", data, spec, None, groups, is_own_split=is_own_split)
+
+    assert ("pictures of its own and not on those above" in text) != is_own_split
+
+
 @pytest.mark.parametrize(
     ("fit", "said"), [("stretch", "stretched"), ("crop", "its centre"), ("pad", "black bars")]
 )

@@ -200,7 +200,7 @@ def test_a_certificate_is_json_without_nan():
     figures = dict.fromkeys(Rung.__dataclass_fields__, float("nan"))
 
     with pytest.raises(ValueError, match="not JSON compliant"):
-        to_json([Rung(**figures)], {}, max_drop=0)  # pyright: ignore[reportArgumentType]
+        to_json([Rung(**figures)], {}, max_drop=0, classes=2)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])

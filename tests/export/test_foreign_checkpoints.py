@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ pytest.importorskip("torch")
 
 import torch
 
-from gclf_trainer import CheckpointError, checkpoint
+from gclf_runtime import InputSpec
+from gclf_trainer import CheckpointError, checkpoint, networks
 
 
 def refused(path: Path) -> str:
@@ -111,3 +113,75 @@ def test_flipped_bits_are_refused_or_change_nothing_but_weights(run: Path, tmp_p
         path.write_bytes(damaged)
         with contextlib.suppress(CheckpointError):
             assert len(checkpoint.load(path).spec.label_names) == 3
+
+
+def test_a_small_file_that_claims_a_huge_input_allocates_nothing(run: Path, tmp_path: Path):
+    spec = checkpoint.load(run / "model.pt").spec
+    path = tmp_path / "model.pt"
+    checkpoint.save(path, "mlp", networks.build("mlp", 3, spec.input), spec)
+    record = torch.load(path, weights_only=True)
+    huge = replace(spec, input=InputSpec(height=4096, width=4096))  # 25.8 GB of weights
+    torch.save(record | {"spec": huge.to_json()}, path)
+
+    assert "its hidden.1.weight is of shape (128, 3072), mlp of its spec has" in refused(path)
+
+
+def test_a_tensor_that_repeats_one_number_is_refused(run: Path, tmp_path: Path):
+    record = torch.load(run / "model.pt", weights_only=True)
+    record["weights"]["classifier.weight"] = torch.zeros(1).expand(3, 192)
+    torch.save(record, tmp_path / "model.pt")
+
+    assert "classifier.weight repeats fewer numbers than it has" in refused(tmp_path / "model.pt")
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is_is_not_unpacked(tmp_path: Path):
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("model/data.pkl", bytes(50_000_000))
+
+    assert "it unpacks to 50,000,000 bytes, more than it has" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.complex64, torch.int8, torch.bool], ids=["complex", "int8", "bool"]
+)
+def test_numbers_of_another_kind_are_refused(run: Path, tmp_path: Path, dtype: torch.dtype):
+    record = torch.load(run / "model.pt", weights_only=True)
+    weights = record["weights"]
+    weights["classifier.weight"] = weights["classifier.weight"].to(dtype)
+    torch.save(record, tmp_path / "model.pt")
+
+    said = refused(tmp_path / "model.pt")
+
+    assert f"its classifier.weight is {dtype}, resnet10 has torch.float32" in said
+
+
+def test_half_precision_weights_are_weights(run: Path, tmp_path: Path):
+    record = torch.load(run / "model.pt", weights_only=True)
+    record["weights"]["classifier.weight"] = record["weights"]["classifier.weight"].half()
+    torch.save(record, tmp_path / "model.pt")
+
+    assert checkpoint.load(tmp_path / "model.pt").network.state_dict()["classifier.weight"].shape
+
+
+def test_the_reasons_are_our_own_words(run: Path, tmp_path: Path):
+    path = tmp_path / "model.pt"
+    torch.save({"weights": _Hostile(tmp_path / "it ran")}, path)
+    code = refused(path)
+    path.write_text("a text of some lines\n" * 9)
+    text = refused(path)
+    path.write_bytes((run / "model.pt").read_bytes()[:99_999])
+    cut = refused(path)
+    torch.save(torch.load(run / "model.pt", weights_only=True) | {"spec": "{}"}, path)
+    spec = refused(path)
+
+    assert "(it holds code, not weights; it was not run)" in code
+    assert "(torch.save did not write it)" in text
+    assert "(it is cut or damaged, or torch.save did not write it)" in cut
+    assert "spec schema None, this gclf reads 1. Train one" in spec
+    for said in (code, text, cut, spec):
+        assert "weights_only" not in said
+        assert "miniz" not in said
+        assert said.count("Train one") == 1
+        assert "gclf-export" not in said
+        assert "Upgrade" not in said

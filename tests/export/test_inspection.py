@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from gclf_export.inspection import count_multiply_adds
+from gclf_runtime import Classifier
+from gclf_runtime.model_file import seal
 
 
 def run_inspect(path: Path) -> subprocess.CompletedProcess[str]:
@@ -27,7 +30,7 @@ def test_inspect_prints_what_is_in_the_file(exported: Path):
         r"input +32×32 RGB, stretch, bilinear, JPEG scaled to 3×",
         r"operators +Conv 12, Relu 9",
         r"parameters +9\d\d,\d{3} numbers",
-        r"compute +\d\d\.\d million multiply-adds per picture",
+        r"compute +\d\d\.\d MFLOP per picture \(2 × multiply-adds\)",
         rf"size +{exported.stat().st_size:,} bytes",
         r"opset +18, IR 8",
         r"digest +[0-9a-f]{64}",
@@ -36,6 +39,47 @@ def test_inspect_prints_what_is_in_the_file(exported: Path):
         re.escape(record["rungs"][0]["verdict"]),
     ):
         assert re.search(pattern, shown.stdout), (pattern, shown.stdout)
+
+
+def resealed(path: Path, to: Path, **metadata: str) -> Path:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, exported_metadata(path) | metadata)
+    to.write_bytes(seal(model.SerializeToString()))
+    return to
+
+
+def test_what_is_piped_has_one_line_a_fact_and_no_padding(exported: Path, tmp_path: Path):
+    names = tuple(f"a class of a long name, number {number}" for number in range(100))
+    spec = replace(Classifier(exported).spec, label_names=names).to_json()
+    path = resealed(exported, tmp_path / "m.onnx", **{"gclf.spec": spec})
+
+    lines = run_inspect(path).stdout.splitlines()
+
+    (classes,) = (line for line in lines if line.startswith("classes"))
+    assert classes.endswith(", ".join(names))
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_no_name_in_a_file_commands_the_terminal(exported: Path, tmp_path: Path):
+    odd = replace(
+        Classifier(exported).spec,
+        label_names=("a\x1b[31m", "b\nsize  1 byte", "c"),
+        license="\x1b]0;mine\x07",
+    )
+    record = json.loads(exported_metadata(exported)["gclf.certificate"])
+    record["rungs"][0]["verdict"] = "fine\x1b[2J"
+    record["warnings"] = ["look\x1bout"]
+    path = resealed(
+        exported,
+        tmp_path / "m.onnx",
+        **{"gclf.spec": odd.to_json(), "gclf.certificate": json.dumps(record)},
+    )
+
+    shown = run_inspect(path)
+
+    assert re.search(r"classes +a�\[31m, b�size  1 byte, c\n", shown.stdout)
+    assert "warning: look�out" in shown.stderr
+    assert not [c for c in shown.stdout + shown.stderr if c != "\n" and not c.isprintable()]
 
 
 def exported_metadata(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from gclf_export import ExportError
 from gclf_export.calibrate import find_ranges
 from gclf_export.certificate import Rung
 from gclf_export.int8 import best_int8
-from gclf_export.ladder import Step, decide, pick, time_in_turns
+from gclf_export.ladder import Step, decide, pick, pictures_needed, time_in_turns
 from gclf_export.listing import load_all, read_listing
 from gclf_export.quantize import quantised_tensors, to_int8
 from gclf_runtime import Classifier
@@ -42,6 +42,14 @@ def test_auto_picks_the_fastest_admitted_for_each_device():
     assert pick([fp32, int8], ["cpu"]) == {"cpu": "int8"}
     assert pick([fp32, replace(int8, refusal="slow")], ["cpu"]) == {"cpu": "fp32"}
     assert pick([both, int8, fp16], ["cpu", "cuda"]) == {"cpu": "int8", "cuda": "fp16"}
+
+
+@pytest.mark.parametrize(
+    ("max_drop", "count"), [(0.005, 200), (0.1, 10), (0.3, 4), (1, 1), (0, 200), (1e-6, 10**6)]
+)
+def test_one_picture_is_never_above_the_limit_already(max_drop: float, count: int):
+    assert pictures_needed(max_drop) == count
+    assert not max_drop or 1 / count <= max_drop
 
 
 def test_files_are_timed_in_turns(exported: Path):

@@ -1,4 +1,5 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ pytest.importorskip("torch")
 import torch
 import torchvision  # pyright: ignore[reportMissingTypeStubs]
 from PIL import Image
+from torchvision.models.convnext import (  # pyright: ignore[reportMissingTypeStubs]
+    CNBlockConfig,
+    ConvNeXt,
+)
 from torchvision.transforms import InterpolationMode  # pyright: ignore[reportMissingTypeStubs]
 from torchvision.transforms._presets import (  # pyright: ignore[reportMissingTypeStubs]
     ImageClassification,
@@ -17,6 +22,7 @@ from torchvision.transforms._presets import (  # pyright: ignore[reportMissingTy
 
 from gclf_export import ExportError, export_module
 from gclf_export.modules import Cropped, from_config
+from gclf_export.pooling import PlainPool, with_plain_pooling
 from gclf_runtime import Classifier, InputSpec, ModelSpec
 
 CONFIG = {
@@ -122,5 +128,153 @@ def test_int8_of_a_module_needs_training_pictures(pictures: Path, tmp_path: Path
     )
 
     with pytest.raises(ExportError, match="no training pictures were given"):
-        export_module(module, spec, tmp_path / "m.onnx", pictures=pictures, precisions=["int8"])
+        export_module(
+            module,
+            spec,
+            tmp_path / "m.onnx",
+            pictures=pictures,
+            precisions=["int8"],
+            max_drop=0.2,
+        )
     assert not list(tmp_path.glob("*.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"crop_pct": 0}, "crop_pct must be a number above 0, at most 1, got 0"),
+        ({"crop_pct": None}, "crop_pct must be .* got None"),
+        ({"crop_pct": float("nan")}, "crop_pct must be .* got nan"),
+        ({"crop_pct": 1.2}, "crop_pct must be .* got 1.2"),
+        ({"mean": None}, "mean is missing"),
+        ({"mean": (0.5,)}, "mean must be three finite numbers"),
+        ({"mean": 0.5}, "not iterable"),
+        ({"std": (0, 1, 1)}, "std must be above 0"),
+        ({"input_size": 224}, r"input_size must be \(3, height, width\), got 224"),
+        ({"input_size": (3, 224)}, "input_size must be"),
+        ({"input_size": (3, "a", 5)}, "unsupported operand"),
+    ],
+    ids=str,
+)
+def test_a_mistake_in_a_config_is_one_line_with_the_remedy(change: dict[str, Any], why: str):
+    config = {k: v for k, v in (CONFIG | change).items() if k != "mean" or v is not None}
+
+    with pytest.raises(ExportError, match=rf"cannot be stated: .*{why}.*\. Give mean, std, "):
+        from_config(config, ["a", "b"], torch.nn.Identity())
+
+
+class Answering(torch.nn.Module):
+    """Answers as a test wants it to."""
+
+    def __init__(self, answer: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.answer, self.weight = answer, torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, pixels_nchw: torch.Tensor) -> Any:
+        return self.answer(pixels_nchw.mean((2, 3)) * self.weight)
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (Answering(lambda x: (x, x)), "answers two pictures by tuple, not by float logits"),
+        (Answering(lambda x: {"logits": x}), "by dict, .*returns the logits alone"),
+        (Answering(lambda x: x[:, 0]), r"by torch.float32 \(2,\), .*\(2, 3\)"),
+        (Answering(lambda x: x[:, :2]), r"\(2, 2\), .* as many label_names"),
+        (Answering(lambda x: x.argsort()), "by torch.int64"),
+        (Answering(lambda x: 1 / 0), "ZeroDivisionError.* mend its forward"),
+        (Answering(lambda x: x).double(), r"on cpu in torch.float64.* Call module\.cpu"),
+        (Answering(lambda x: x).bfloat16(), r"in torch.bfloat16.* Call module\.cpu"),
+        (Answering(lambda x: x).to("meta"), "on meta in .* after its weights were loaded"),
+        (print, "is no torch.nn.Module"),
+        (Answering, "type is no torch.nn.Module. Give an instance"),
+    ],
+    ids=str,
+)
+def test_a_module_of_another_kind_is_one_line_with_the_remedy(
+    pictures: Path, tmp_path: Path, module: Any, why: str
+):
+    spec = ModelSpec(label_names=("a", "b", "c"), input=InputSpec(height=8, width=8))
+
+    with pytest.raises(ExportError, match=why) as caught:
+        export_module(module, spec, tmp_path / "m.onnx", pictures=pictures)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "operator"),
+    [
+        (Answering(lambda x: x.topk(2, 1)[0]), "TopK"),
+        (
+            Answering(lambda x: torch.cat([x[:, :1], torch.ones(1, 1).expand(x.shape[0], 1)], 1)),
+            "Expand",
+        ),
+    ],
+    ids=["topk", "expand"],
+)
+def test_an_operator_that_is_not_admitted_is_named_and_no_run_is_spoken_of(
+    pictures: Path, tmp_path: Path, module: Answering, operator: str
+):
+    spec = ModelSpec(label_names=("a", "b"), input=InputSpec(height=8, width=8))
+
+    with pytest.raises(ExportError, match=rf"needs {operator}, .* with fixed sizes") as caught:
+        export_module(module, spec, tmp_path / "m.onnx", pictures=pictures)
+    assert "RUN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("before", [(1, 1), (7, 7), (2, 5), (12, 18), (6, 13), (64, 3)], ids=str)
+@pytest.mark.parametrize("after", [1, 6, (7, 7), (3, None)], ids=str)
+def test_plain_pooling_is_adaptive_pooling(before: tuple[int, int], after: Any):
+    torch.manual_seed(0)
+    pixels = torch.rand(2, 5, *before)
+
+    pooled = with_plain_pooling(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(after)))(pixels)
+
+    torch.testing.assert_close(pooled, torch.nn.AdaptiveAvgPool2d(after)(pixels))
+
+
+def test_a_module_worse_than_chance_is_warned_of(pictures: Path, tmp_path: Path):
+    folder = tmp_path / "reversed"
+    for name in "ab":  # eight pictures of what is called "a" and answered as "b"
+        (folder / name).mkdir(parents=True)
+    for number, path in enumerate(sorted(pictures.rglob("*.png"))):
+        shutil.copy(path, folder / "a" / f"{number}.png")
+    module = Answering(lambda x: torch.stack([x[:, 0] * 0, x[:, 0] * 0 + 5], 1))
+    spec = ModelSpec(label_names=("a", "b"), input=InputSpec(height=8, width=8))
+
+    with pytest.warns(UserWarning, match=r"worse than chance: 0\.00% of 8 .* order of the train"):
+        export_module(module, spec, tmp_path / "m.onnx", pictures=folder)
+    assert (tmp_path / "m.onnx").is_file()
+
+
+def test_the_module_that_is_exported_stays_as_it_was():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(2))
+
+    written = with_plain_pooling(module)
+
+    assert isinstance(module[1], torch.nn.AdaptiveAvgPool2d)
+    assert isinstance(written[1], PlainPool)
+    assert next(written.parameters()) is next(module.parameters())
+
+
+def small_convnext() -> torch.nn.Module:
+    widths = [CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)]
+    return ConvNeXt(widths, num_classes=2)
+
+
+def repeating() -> torch.nn.Module:
+    """Pool to more than there is, as AlexNet and VGG do with small pictures."""
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 5, 4), nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(144, 2)
+    )
+
+
+@pytest.mark.parametrize("make", [small_convnext, repeating], ids=["convnext", "repeating"])
+def test_a_network_with_adaptive_pooling_is_exported(pictures: Path, tmp_path: Path, make: Any):
+    torch.manual_seed(0)
+    spec = ModelSpec(label_names=("a", "b"), input=InputSpec(height=32, width=32))
+
+    done = export_module(make(), spec, tmp_path / "m.onnx", pictures=pictures)
+
+    assert done.written[0].rungs[0].max_difference < 1e-5

@@ -168,6 +168,15 @@ def test_broken_golden_vectors_are_a_problem(colours: Path, tmp_path: Path):
     assert "tolerance is missing" in record["problems"][0]
 
 
+def test_a_spec_changed_after_the_export_is_a_problem(colours: Path, tmp_path: Path):
+    golden = json.dumps(json.loads(red_golden()) | {"spec_sha256": "of another spec"})
+
+    record = examine(with_golden(colours, tmp_path, golden), "cpu")
+
+    assert record["providers"]["cpu"]["golden"]["passed"] is False
+    assert "were changed after the export proved them" in record["problems"][0]
+
+
 def test_absent_golden_vectors_are_said_and_not_passed(colours: Path):
     record = examine(colours, "cpu")
 

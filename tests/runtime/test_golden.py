@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gclf_runtime import Classifier, ImageError, ModelError
-from gclf_runtime.golden import Replay, read_golden, replay
+from gclf_runtime import Classifier, ImageError, InputSpec, ModelError
+from gclf_runtime.golden import Replay, read_golden, replay, sha256_of
+from gclf_runtime.model_file import seal
+from gclf_runtime.spec import SPEC_KEY
 
 RED, BLUE = (200, 20, 10), (5, 60, 250)
 
@@ -61,6 +64,7 @@ def test_golden_vectors_are_read():
         (vectors(tolerance=True), "tolerance must be"),
         (vectors(tolerance=float("nan")), "tolerance must be"),
         (vectors(tolerance=2), "tolerance must be"),
+        (vectors(spec_sha256=7), "spec_sha256 must be a string"),
         (vectors(pictures=[]), "a list of 1 to 64"),
         (vectors(pictures={"a": 1}), "a list of 1 to 64"),
         (vectors(pictures=[picture("a.png", RED)] * 65), "a list of 1 to 64"),
@@ -83,6 +87,33 @@ def test_golden_vectors_are_read():
 def test_broken_vectors_say_what_is_wrong_and_what_to_do(text: str, why: str):
     with pytest.raises(ModelError, match=rf"(?s)gclf\.golden .*({why}).* gclf-export RUN/model"):
         read_golden(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label_names": ("blue", "green", "red")},
+        {"mean": (0.4, 0.5, 0.5)},
+        {"input": InputSpec(height=16, width=16, jpeg_scale_margin=0)},
+    ],
+    ids=["classes", "mean", "margin"],
+)
+def test_a_spec_changed_after_the_export_fails(
+    colours: Path, tmp_path: Path, change: dict[str, Any]
+):
+    sound = Classifier(colours)
+    golden = read_golden(vectors(spec_sha256=sha256_of(sound.metadata[SPEC_KEY])))
+    stated = sound.metadata[SPEC_KEY].encode()
+    changed = replace(sound.spec, **change).to_json().encode()
+    # As long as it was, so that the file needs no protobuf written anew.
+    padded = changed.rstrip(b"}") + b" " * (len(stated) - len(changed)) + b"}"
+    assert len(padded) == len(stated)
+    other = tmp_path / "m.onnx"
+    other.write_bytes(seal(colours.read_bytes().replace(stated, padded)))
+
+    assert replay(sound, golden).passed
+    with pytest.raises(ModelError, match=r"promises .* were changed after .* gclf-export RUN"):
+        replay(Classifier(other), golden)
 
 
 def test_a_sound_machine_passes(colours: Path):

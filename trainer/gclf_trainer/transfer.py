@@ -152,7 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"no weights at {path}. Name a file, or {DEFAULT}")
     try:
         record = torch_file.read(path)
-    except Exception as error:  # zip, pickle and struct errors, a dozen kinds
+    except (OSError, ValueError) as error:
         raise _foreign(path, f" ({torch_file.reason_of(error)})") from error
     if not isinstance(record, dict):
         raise _foreign(path)

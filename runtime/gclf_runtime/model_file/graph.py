@@ -25,11 +25,11 @@ _WITHOUT_END = 2**63
 # What image classifiers and their static quantisation need. Tried with torchvision 0.29 (random
 # weights, opset 18, torch 2.15). These pass: vgg11_bn, resnet18, densenet121, googlenet,
 # squeezenet1_1, mobilenet_v2, mobilenet_v3_small, mnasnet0_5, shufflenet_v2_x1_0,
-# efficientnet_b0, efficientnet_v2_s, regnet_y_400mf, maxvit_t. These do not, for what they need
-# makes large tensors out of a few numbers: vit_b_16 (Expand), convnext_tiny (Range), swin_t
+# efficientnet_b0, efficientnet_v2_s, regnet_y_400mf, maxvit_t, convnext_tiny. These do not, for
+# what they need makes large tensors out of a few numbers: vit_b_16 (Expand), swin_t
 # (ConstantOfShape, Pad, Range, ScatterND), swin_v2_t (those, Expand, GatherND).
 # Loops, random numbers, strings and sequences are left out for good.
-_OPERATORS = frozenset(
+OPERATORS = frozenset(
     {
         *("Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip"),
         *("Concat", "Constant", "Conv", "DequantizeLinear", "Div", "Dropout", "Einsum", "Elu"),
@@ -147,7 +147,7 @@ def _node(walk: Walk, part: memoryview, known: dict[str, int | None]) -> tuple[s
     """
     node = walk.read(part, _NODE, "a node")
     operator, domain = first(node, "operator", ""), first(node, "domain", "")
-    if operator not in _OPERATORS or domain not in DOMAINS:
+    if operator not in OPERATORS or domain not in DOMAINS:
         operator = f"{domain}.{operator}" if domain else operator
         raise FormatError(f"the operator {operator!r} is none that image classifiers need")
     taken: list[str] = [name for name in node["inputs"] if name]
