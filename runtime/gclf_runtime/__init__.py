@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gclf_runtime.results import FileResult, Prediction
     from gclf_runtime.spec import InputSpec, ModelSpec
 
-# Here, for to read it from the installed package's metadata takes 8 ms of every start.
+# Here because reading it from the installed package's metadata takes 8 ms of every start.
 __version__ = "0.1.0"
 
 __all__ = [

@@ -18,11 +18,11 @@ from gclf_runtime.errors import ImageError
 from gclf_runtime.items import Item
 from gclf_runtime.pipeline import Outcome, Runner, SessionRunner, run_items
 from gclf_runtime.results import FileResult, Prediction
-from gclf_runtime.session import Device, OnnxSession
+from gclf_runtime.session import Device, OnnxSession, has_driver
 from gclf_runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from gclf_runtime.pool import Spares
+    from gclf_runtime.spares import Spares
 
 _CPU = "CPUExecutionProvider"
 
@@ -71,12 +71,11 @@ class Classifier:
         self._model, self._processes = os.path.abspath(model), processes
         self._threads = threads or available_cpus()
         self._max_pixels = max_pixels
-        self._spares = _spares(processes) if starts_early and processes else None
+        is_on_cpu = device == "cpu" or (device == "auto" and not has_driver())
+        self._spares = _spares(processes) if starts_early and is_on_cpu else None
         self._session = OnnxSession(
             model, device=device, spec=spec, sha256=sha256, batch_size=batch_size
         )
-        if self.provider != _CPU:
-            self._spares = None
 
     @classmethod
     def default(
@@ -250,6 +249,6 @@ class Classifier:
 
 
 def _spares(count: int) -> "Spares":
-    from gclf_runtime.pool import Spares
+    from gclf_runtime.spares import Spares
 
     return Spares(count)

@@ -21,7 +21,7 @@ import typer
 from gclf_runtime import __version__, options
 from gclf_runtime.batch import FailureLimit, Tally, run_batch, skip_finished
 from gclf_runtime.classifier import Classifier
-from gclf_runtime.cpus import available_cpus
+from gclf_runtime.cpus import worker_processes
 from gclf_runtime.errors import GclfError, ModelError, OutputError, SourceError
 from gclf_runtime.formats import HEAD_BYTES, sniff
 from gclf_runtime.images import MAX_PIXELS
@@ -36,7 +36,6 @@ from gclf_runtime.sinks.whole import written_whole
 from gclf_runtime.sources import find_images, open_sources
 
 _EXIT_FAILED_FILES = 3
-_CPUS_TO_WORK_BESIDE = 4
 _LONG = 1000  # pictures: half a second on one core, and starting a process takes a quarter
 _TOP_K = 3
 
@@ -62,9 +61,16 @@ def main() -> None:
     try:
         app()
     except GclfError as error:
-        sys.exit(printable(f"error: {error}"))
+        _fail(f"error: {error}")
     except OSError as error:
-        sys.exit(printable(f"error: {error}. Check the disk and the rights there"))
+        _fail(f"error: {error}. Check the disk and the rights there")
+
+
+def _fail(message: str) -> NoReturn:
+    if sys.stderr:  # the shell may have closed it, and standard output may hold rows
+        with contextlib.suppress(OSError):
+            print(printable(message), file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 class _Interrupt:
@@ -171,15 +177,16 @@ def infer(
     _refuse_overwriting(inputs, output, report)
     _require_folder(report)
     limit = _failure_limit(max_failures)
+    worth = 0 if threads else worker_processes()
     opening: dict[str, Any] = {
         "device": device,
         "threads": threads,
-        "processes": _count(processes, "--processes", least=0, auto=_auto_processes(threads)),
+        "processes": _count(processes, "--processes", least=0, auto=worth),
         "batch_size": _count(batch_size, "--batch-size", least=1, auto=_old_batch(output, resume)),
         "max_pixels": max_pixels,
         "sha256": model_sha256,
-        "starts_early": _is_long(inputs),
     }
+    opening["starts_early"] = opening["processes"] > 0 and _is_long(inputs)
     start = time.perf_counter()
     classifier = Classifier(model, **opening) if model else Classifier.default(**opening)
     if self_test:
@@ -322,14 +329,6 @@ def _count(text: str, option: str, *, least: int, auto: int | None) -> int | Non
     return int(text)
 
 
-def _auto_processes(threads: int | None) -> int:
-    """Say how many processes feed all CPUs: up to four are few enough for this one to work too."""
-    if threads is not None:
-        return 0
-    cpus = available_cpus()
-    return cpus if cpus > _CPUS_TO_WORK_BESIDE else cpus - 1
-
-
 def _old_batch(output: Path | None, resume: bool) -> int | None:
     """Go on with the batch size of the rows that are there: a GPU's is chosen by timing."""
     settings = recorded_settings(output) if output and resume else None
@@ -401,12 +400,10 @@ def _write_report(
 
 
 def _is_long(inputs: list[str]) -> bool:
-    """Tell whether the inputs are surely work for several processes."""
-    return len(inputs) >= _LONG or any(
-        sum(1 for _ in islice(find_images(Path(source), all_files=False), _LONG)) == _LONG
-        for source in inputs
-        if os.path.isdir(source)
-    )
+    """Tell whether the inputs are surely work for several processes; files stand for pictures."""
+    folders = filter(os.path.isdir, inputs)
+    files = (name for folder in folders for _, _, names in os.walk(folder) for name in names)
+    return len(inputs) >= _LONG or len(list(islice(files, _LONG))) == _LONG
 
 
 def _total(job: _Job) -> int | None:

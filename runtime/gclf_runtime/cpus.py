@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+_CPUS_TO_WORK_BESIDE = 4
+
 
 def available_cpus() -> int:
     """Count the CPUs this process may use: its affinity mask, and its container's quota."""
@@ -11,6 +13,12 @@ def available_cpus() -> int:
     cpus = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
     quota = cpu_quota(Path("/sys/fs/cgroup"))
     return cpus if quota is None else min(cpus, max(1, int(quota)))
+
+
+def worker_processes(cpus: int | None = None) -> int:
+    """Say how many processes feed all CPUs: up to four are few enough for this one to work too."""
+    cpus = cpus or available_cpus()
+    return cpus if cpus > _CPUS_TO_WORK_BESIDE else cpus - 1
 
 
 def cpu_quota(cgroup: Path) -> float | None:

@@ -6,66 +6,19 @@ picture that it dies of is an error in its row.
 
 import contextlib
 import os
-import subprocess
-import sys
-import weakref
 from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from gclf_runtime.errors import GclfError, ImageError, ModelError
 from gclf_runtime.items import Item
 from gclf_runtime.pipeline import Answer, Outcome, Runner
+from gclf_runtime.spares import COMMAND, Process, Spares, spawn
 from gclf_runtime.spec import ModelSpec
 from gclf_runtime.worker import read_message, write_message
-
-_Process: TypeAlias = "subprocess.Popen[bytes]"
-COMMAND = (sys.executable, "-P", "-m", "gclf_runtime.worker")
-
-
-class Spares:
-    """Worker processes that start before there is a pool; those that none takes end with this.
-
-    Args:
-        count: How many; fewer when the machine has no room for them.
-        command: What starts a worker.
-    """
-
-    def __init__(self, count: int, command: Sequence[str] = COMMAND) -> None:
-        self._processes: list[_Process] = []
-        with contextlib.suppress(OSError):
-            for _ in range(count):
-                self._processes.append(_spawn(command))
-        weakref.finalize(self, _end, self._processes)
-
-    def __len__(self) -> int:
-        return len(self._processes)
-
-    def take(self) -> "_Process | None":
-        """Return one, or None when there is none left."""
-        try:
-            return self._processes.pop()
-        except IndexError:
-            return None
-
-
-def _spawn(command: Sequence[str]) -> _Process:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={"OPENBLAS_NUM_THREADS": "1", **os.environ},  # as gclf-infer itself
-    )
-
-
-def _end(processes: list[_Process]) -> None:
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 class WorkerPool:
@@ -81,7 +34,7 @@ class WorkerPool:
         options: Keyword arguments of each worker's SessionRunner.
         command: What starts a worker.
         items_before_start: How many items are no work worth a start.
-        spares: Processes of `command` that are already starting; they are put to work at once.
+        spares: Processes of `command` that are already starting; the first chunk puts them to work.
     """
 
     def __init__(
@@ -113,8 +66,8 @@ class WorkerPool:
         self._lock, self._workers, self._is_closed = Lock(), list[_Worker](), False
         self._items, self._places_to_give_up = 0, 0
         self._spares = spares
-        if spares:
-            self._start_workers()
+        if spares:  # there are some: the first chunk puts them to work
+            self._items_before_start = 0
 
     def run(self, items: list[Item]) -> list[Outcome]:
         """Answer a chunk in whichever process is free."""
@@ -160,11 +113,7 @@ class WorkerPool:
         with self._lock:
             before, self._items = self._items, self._items + items
             is_time = before <= self._items_before_start < self._items
-        if is_time and not self._workers:
-            self._start_workers()
-
-    def _start_workers(self) -> None:
-        for _ in range(self._processes):
+        for _ in range(self._processes if is_time else 0):
             Thread(target=self._start, daemon=True, name="gclf start").start()
 
     def _start(self) -> None:
@@ -186,7 +135,7 @@ class WorkerPool:
         """Start a worker and wait until it is ready; None when it fails or the pool is closed."""
         try:
             spare = self._spares.take() if self._spares else None
-            worker = _Worker(spare or _spawn(self._command), self._spec)
+            worker = _Worker(spare or spawn(self._command), self._spec)
         except OSError:
             return None
         with self._lock:
@@ -226,7 +175,7 @@ class WorkerPool:
 class _Worker:
     """One worker process, as its parent sees it."""
 
-    def __init__(self, process: _Process, spec: ModelSpec) -> None:
+    def __init__(self, process: Process, spec: ModelSpec) -> None:
         self._process, self._spec = process, spec
         self._input = cast(BinaryIO, process.stdin)
         self._output = cast(BinaryIO, process.stdout)

@@ -286,14 +286,21 @@ def _why_no_cuda(ort: Any) -> str | None:
             "this build of onnxruntime has no CUDA. Install the other build: "
             "pip uninstall onnxruntime && pip install 'gclf-runtime[gpu]'"
         )
-    try:
-        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    except OSError:
+    if not has_driver():
         return (
             "no NVIDIA driver on this machine (libcuda is missing). "
             "Install the driver and check it with nvidia-smi"
         )
     return None
+
+
+def has_driver() -> bool:
+    """Tell whether this machine has NVIDIA's driver, without which CUDA cannot start."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _why_cuda_failed(ort: Any) -> str:

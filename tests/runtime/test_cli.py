@@ -575,3 +575,33 @@ def test_a_picture_on_standard_input_is_no_list_of_paths(folder: Path, colours: 
 
     assert run.returncode == 1
     assert "standard input is a picture" in run.stderr
+
+
+def test_a_folder_of_thousands_has_the_rows_that_one_thread_writes(folder: Path, colours: Path):
+    many = folder.parent / "many"
+    many.mkdir()
+    for number in range(1100):  # so many that worker processes start with the command
+        os.link(folder / ("a.png", "b.jpg", "c.jpg")[number % 3], many / f"{number:04}.jpg")
+    together, alone = folder.parent / "together.csv", folder.parent / "alone.csv"
+
+    first = infer("--batch", many, "--model", colours, "--output", together, "--processes", 2)
+    second = infer("--batch", many, "--model", colours, "--output", alone, "--threads", 1)
+
+    assert (first.returncode, second.returncode) == (3, 3)
+    assert together.read_bytes() == alone.read_bytes()
+    assert len(together.read_text().splitlines()) == 1101
+
+
+def test_an_error_never_stands_among_the_rows_where_stderr_is_closed(folder: Path):
+    command = [COMMAND, str(folder / "a.png"), "--model", str(folder / "absent.onnx")]
+    run = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *command], stdout=subprocess.PIPE)
+
+    assert (run.returncode, run.stdout) == (1, b"")
+
+
+def test_what_cannot_be_written_at_the_end_is_not_called_done():
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert run.returncode == 1
+    assert "No space left" in run.stderr

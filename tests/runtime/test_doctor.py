@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gclf_runtime.cpus import cpu_quota
+from gclf_runtime.cpus import cpu_quota, worker_processes
 from gclf_runtime.doctor import examine, find_problems, to_text
 from gclf_runtime.golden import GOLDEN_KEY
 from gclf_runtime.model_file import seal
@@ -276,6 +276,13 @@ def test_the_quota_of_a_container_is_read(
         (tmp_path / name).write_text(content)
 
     assert cpu_quota(tmp_path) == cpus
+
+
+@pytest.mark.parametrize(
+    ("cpus", "processes"), [(1, 0), (2, 1), (4, 3), (5, 5)], ids=lambda n: str(n)
+)
+def test_of_few_cpus_this_process_takes_one(cpus: int, processes: int):
+    assert worker_processes(cpus) == processes
 
 
 def test_a_healthy_record_has_no_problem():

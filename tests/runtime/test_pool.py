@@ -16,8 +16,9 @@ from PIL import Image
 from gclf_runtime import Classifier, FileResult, ImageError
 from gclf_runtime.items import Item
 from gclf_runtime.pipeline import Answer, Outcome, SessionRunner
-from gclf_runtime.pool import COMMAND, Spares, WorkerPool
+from gclf_runtime.pool import WorkerPool
 from gclf_runtime.session import OnnxSession
+from gclf_runtime.spares import COMMAND, Spares
 
 # A worker whose decoder crashes on a picture of a certain name, as a broken codec would.
 CRASHING = (
@@ -203,6 +204,21 @@ def test_workers_that_start_early_and_are_not_needed_end(colours: Path):
     gc.collect()
 
     assert children(os.getpid()) == before
+
+
+def test_a_forked_child_leaves_the_workers_of_its_parent_alone():
+    spares = Spares(1)
+    child = os.fork()
+    if not child:
+        del spares
+        gc.collect()
+        os._exit(0)
+
+    assert os.waitpid(child, 0)[1] == 0
+    worker = spares.take()
+    assert worker
+    assert worker.poll() is None
+    worker.communicate()
 
 
 def test_no_worker_starts_early_where_there_is_no_room_for_it():

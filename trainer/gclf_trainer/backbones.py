@@ -11,7 +11,7 @@ from gclf_trainer.networks import PREFIX
 
 # Their exported graphs make large tensors out of a few numbers, which the runtime refuses
 # (gclf_runtime.model_file.graph). Better to say so before the training than after.
-_NOT_EXPORTED = ("convnext", "swin", "vit")
+_NOT_EXPORTED = ("swin", "vit")
 _HIDDEN = 512
 _MAP = 7  # side of VGG's feature map at 224 pixels
 
