@@ -55,8 +55,8 @@ def _timed(
 ) -> list[dict[str, Any]]:
     willing = able(commands, f"the question of the {what}", notes)
 
-    def turn(command: Command) -> list[float]:
-        return [run(command()).seconds]
+    def turn(command: Command) -> float:
+        return run(command()).seconds
 
     rule = replace(place.rule, warm_up=0)
     timings = in_turns({who: partial(turn, command) for who, command in willing.items()}, rule)

@@ -28,7 +28,7 @@ def _pixels(path: str, is_float_nchw: bool) -> NDArray[Any]:
     return pixels_nhwc
 
 
-def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
+def _answer(request: dict[str, Any]) -> float | list[list[float]]:
     session: Any = _session(request["model"], request["threads"])
     is_float_nchw = session.get_inputs()[0].type == "tensor(float)"
     batch = _pixels(request["pixels"], is_float_nchw)[: request["batch"]]

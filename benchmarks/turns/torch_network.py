@@ -43,7 +43,7 @@ def _run(network: nn.Module, pixels_nchw: Tensor, variant: str) -> Tensor:
         return torch.softmax(network(pixels_nchw).float(), 1)
 
 
-def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
+def _answer(request: dict[str, Any]) -> float | list[list[float]]:
     torch.set_num_threads(request["threads"])
     folder, variant = request["model"], request["variant"]
     network = _network(folder, variant)
