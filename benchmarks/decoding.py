@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.environments import PeerError
 from benchmarks.measuring import Contender, Timing, in_turns
 from benchmarks.pictures import make_faces, make_photos, sources
 from benchmarks.results import Result
 from benchmarks.tables import NOT_STABLE, markdown
 from benchmarks.turns.serving import per_picture
-from benchmarks.turns.worker import Worker
+from benchmarks.turns.worker import Worker, WorkerError
 from benchmarks.workplace import EMBEDDED, Workplace
 from gclf_runtime import images, jpeg
 from gclf_runtime.session import OnnxSession
@@ -45,10 +46,12 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     if jpeg.library is None:
         found.append("simplejpeg is not installed: ours is Pillow alone")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        workers = {} if place.quick or not place.with_peers else _peers(stack, found)
-        for kind, paths in _pictures(place, Path(name)):
+        kinds = list(_pictures(place, Path(name)))
+        is_alone = place.quick or not place.with_peers
+        workers = [] if is_alone else _peers(stack, kinds[0][1], found)
+        for kind, paths in kinds:
             turns, pixels = _contenders([path.read_bytes() for path in paths])
-            for worker in workers.values():
+            for worker in workers:
                 told = _told(worker, paths, Path(name) / "pixels.npy")
                 turns |= told[0]
                 pixels |= told[1]
@@ -120,18 +123,14 @@ def _ours_by_pillow(data: bytes) -> NDArray[np.uint8]:
         jpeg.library = library
 
 
-def _peers(stack: ExitStack, found: list[str]) -> dict[str, Worker]:
-    from benchmarks.environments import python_of
-
-    workers: dict[str, Worker] = {}
+def _peers(stack: ExitStack, pictures: list[Path], found: list[str]) -> list[Worker]:
+    workers: list[Worker] = []
     for name, module in _PEERS.items():
         try:
-            script = Path(__file__).parent / "turns" / f"{module}.py"
-            python = python_of(script) if name == "OpenCV" else None
-            worker = stack.enter_context(Worker(module, python=python))
-            worker.ask(do="names")
-            workers[name] = worker
-        except Exception as error:
+            worker = stack.enter_context(Worker(module))
+            worker.ask(do="names", pictures=[str(path) for path in pictures])
+            workers.append(worker)
+        except (PeerError, WorkerError) as error:
             found.append(f"{name} did not run: {' '.join(str(error).split())}")
     return workers
 
@@ -143,7 +142,7 @@ def _told(
     asked = {"pictures": [str(path) for path in paths], "pixels": str(pixels)}
     turns: dict[str, Contender] = {}
     found: dict[str, NDArray[np.uint8]] = {}
-    for name in worker.ask(do="names"):
+    for name in worker.ask(do="names", **asked):
         worker.ask(do="pixels", name=name, **asked)
         found[name] = np.load(pixels)
         turns[name] = partial(worker.ask, do="turn", name=name, **asked)
