@@ -70,9 +70,9 @@ def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> lis
     )
     runs: dict[str, list[Run]] = {who: [] for who in commands}
 
-    def turn(who: str) -> list[float]:
+    def turn(who: str) -> float:
         runs[who].append(run(commands[who]()))
-        return [runs[who][-1].seconds]
+        return runs[who][-1].seconds
 
     rule = replace(place.rule, warm_up=0)  # each has run once already
     timings = in_turns({who: partial(turn, who) for who in commands}, rule)

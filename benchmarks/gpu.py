@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import processes
 from benchmarks.device_network import measure_networks
 from benchmarks.measuring import in_turns
-from benchmarks.pictures import sources
+from benchmarks.pictures import classed, sources
 from benchmarks.processes import ProcessError, gclf_infer
 from benchmarks.results import Result
 from benchmarks.roofline import measure_ceilings
@@ -46,7 +46,7 @@ def _files_to_rows(place: Workplace, scratch: Path) -> list[dict[str, Any]]:
     faces, photos = (50_000, 2_000) if is_large else (200, 10)
     folders = {"faces": (place.faces(faces), faces), "photos": (place.photos(photos), photos)}
     models = {"embedded, int8": EMBEDDED, "cnn, fp32": place.models("cnn") / "gclf.onnx"}
-    rule = replace(place.rule, budget_s=min(place.rule.budget_s, _BUDGET_S))
+    rule = replace(place.rule, budget_s=_BUDGET_S)
     rows: list[dict[str, Any]] = []
     for pictures, (folder, count) in folders.items():
         turns = {
@@ -60,19 +60,17 @@ def _files_to_rows(place: Workplace, scratch: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _infer(folder: Path, scratch: Path, model: Path, device: str) -> list[float]:
+def _infer(folder: Path, scratch: Path, model: Path, device: str) -> float:
     rows = scratch / "rows.csv"
-    rows.unlink(missing_ok=True)
-    rows.with_name("rows.csv.run.json").unlink(missing_ok=True)
-    return [processes.run(gclf_infer(folder, rows, model=model, device=device)).seconds]
+    return processes.run(gclf_infer(folder, rows, model=model, device=device)).seconds
 
 
 def _trainings(place: Workplace, scratch: Path, found: list[str]) -> list[dict[str, Any]]:
     """Train once per network; say when its accuracy was first reached."""
     rows: list[dict[str, Any]] = []
-    data = place.data / "faces"
-    is_whole = place.device == "cuda" and not place.quick and data.is_dir()
-    if not is_whole:
+    data = classed(place.data) if place.device == "cuda" and not place.quick else None
+    is_whole = data is not None
+    if data is None:
         data = _few(place, scratch / "few")
         found.append("the trainings are of one epoch on a few faces")
     for network, target in _TARGETS.items() if is_whole else [("cnn", 0.1)]:

@@ -69,8 +69,8 @@ def _python_of_peer(adapter: Path, statement: str) -> list[str]:
 
 def _timed(what: str, willing: dict[str, Command], place: Workplace) -> list[dict[str, Any]]:
 
-    def turn(command: Command) -> list[float]:
-        return [run(command()).seconds]
+    def turn(command: Command) -> float:
+        return run(command()).seconds
 
     rule = replace(place.rule, warm_up=0)
     timings = in_turns({who: partial(turn, command) for who, command in willing.items()}, rule)

@@ -100,8 +100,8 @@ def _measure(network: str, task: _Task, place: Workplace) -> list[dict[str, Any]
     pictures = len(task.dataset.train.paths)
     timings = in_turns(
         {
-            "plain": lambda: [pictures / plain.run_epoch()],
-            "gclf": lambda: [pictures / ours.run_epoch().images_per_second],
+            "plain": lambda: pictures / plain.run_epoch(),
+            "gclf": lambda: pictures / ours.run_epoch().images_per_second,
         },
         place.rule,
     )

@@ -11,7 +11,7 @@ from benchmarks.results import Result, load, save
 from benchmarks.workplace import Workplace
 
 CONDITIONS: dict[str, Any] = {"date": "2026-11-22", "cpu": "some", "gpu": "", "cpus": 2}
-TIMING = {"rounds", "low", "high", "is_stable", "samples", "p50", "p95", "p99", "median"}
+TIMING = {"rounds", "low", "high", "is_stable", "median"}
 
 
 def ask(question: str, folder: Path) -> Result:

@@ -60,12 +60,11 @@ def test_callers_work_at_the_same_time():
     shared = per_picture([together.wait] * 3, pictures=4, at_least_s=0.0)
 
     assert len(found.seconds) == 3
-    assert len(shared) == 1
+    assert shared > 0
 
 
 @pytest.mark.parametrize("callers", [1, 2])
-def test_a_turn_is_one_value_the_mean_of_its_calls(callers: int):
+def test_a_turn_is_the_mean_of_its_calls(callers: int):
     found = per_picture([lambda: time.sleep(0.01)] * callers, pictures=10, at_least_s=0.03)
 
-    assert len(found) == 1
-    assert 0.001 / callers <= found[0] < 0.1
+    assert 0.001 / callers <= found < 0.1
