@@ -21,7 +21,7 @@ from benchmarks.environments import PeerError
 from benchmarks.measuring import Contender, Timing, in_turns
 from benchmarks.pictures import make_faces, make_photos, sources
 from benchmarks.results import Result
-from benchmarks.tables import NOT_STABLE, markdown
+from benchmarks.tables import NOT_STABLE, markdown, tilde
 from benchmarks.turns.serving import per_picture
 from benchmarks.turns.worker import Worker, WorkerError
 from benchmarks.workplace import EMBEDDED, Workplace
@@ -199,8 +199,7 @@ def _cell(row: dict[str, Any] | None, say: Callable[[dict[str, Any]], str]) -> s
 
 
 def _microseconds(row: dict[str, Any]) -> str:
-    tilde = "" if row["seconds"]["is_stable"] else "~"
-    return f"{tilde}{row['seconds']['median'] * 1e6:,.0f}"
+    return f"{tilde(row['seconds'])}{row['seconds']['median'] * 1e6:,.0f}"
 
 
 def _difference(row: dict[str, Any]) -> str:

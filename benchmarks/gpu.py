@@ -13,11 +13,11 @@ from typing import Any
 from benchmarks import processes
 from benchmarks.device_network import measure_networks
 from benchmarks.measuring import in_turns
-from benchmarks.pictures import classed, sources
+from benchmarks.pictures import sources
 from benchmarks.processes import ProcessError, gclf_infer
 from benchmarks.results import Result
 from benchmarks.roofline import measure_ceilings
-from benchmarks.tables import NOT_STABLE, markdown, per_second, plain
+from benchmarks.tables import NOT_STABLE, markdown, per_second, plain, tilde
 from benchmarks.workplace import EMBEDDED, Workplace
 
 _GCLF_TRAIN = str(Path(processes.GCLF_INFER).with_name("gclf-train"))
@@ -68,9 +68,9 @@ def _infer(folder: Path, scratch: Path, model: Path, device: str) -> float:
 def _trainings(place: Workplace, scratch: Path, found: list[str]) -> list[dict[str, Any]]:
     """Train once per network; say when its accuracy was first reached."""
     rows: list[dict[str, Any]] = []
-    data = classed(place.data) if place.device == "cuda" and not place.quick else None
-    is_whole = data is not None
-    if data is None:
+    data = place.data / "faces"
+    is_whole = place.device == "cuda" and not place.quick and data.is_dir()
+    if not is_whole:
         data = _few(place, scratch / "few")
         found.append("the trainings are of one epoch on a few faces")
     for network, target in _TARGETS.items() if is_whole else [("cnn", 0.1)]:
@@ -135,14 +135,13 @@ def _of(result: Result, part: str) -> list[dict[str, Any]]:
 
 def _ceilings(result: Result) -> str:
     lines = [
-        [f"{row['ceiling']}, G{row['unit']}/s", f"{_tilde(row)}{row['per_second'] / 1e9:,.1f}"]
+        [
+            f"{row['ceiling']}, G{row['unit']}/s",
+            f"{tilde(row['seconds'])}{row['per_second'] / 1e9:,.1f}",
+        ]
         for row in _of(result, "ceiling")
     ]
     return markdown(["", "measured"], lines)
-
-
-def _tilde(row: dict[str, Any]) -> str:
-    return "" if row["seconds"]["is_stable"] else "~"
 
 
 def _networks(result: Result) -> str:

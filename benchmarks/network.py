@@ -23,7 +23,7 @@ from benchmarks.environments import PeerError
 from benchmarks.measuring import in_turns
 from benchmarks.pictures import sources
 from benchmarks.results import Result
-from benchmarks.tables import NOT_STABLE, markdown, plain, times
+from benchmarks.tables import NOT_STABLE, bound_of, markdown, plain, times
 from benchmarks.turns.worker import Worker, WorkerError
 from benchmarks.workplace import EMBEDDED, Workplace
 from gclf_runtime import images
@@ -196,6 +196,7 @@ def _differences(
 def tables(result: Result) -> str:
     """Return pictures per second, a table for each network, precision and number of threads."""
     parts: list[str] = []
+    bound = bound_of(result.conditions)
     for (network, precision, threads), rows in _groups(result).items():
         batches = sorted({row["batch"] for row in rows})
         by = {(row["who"], row["batch"]): row["seconds"] for row in rows}
@@ -203,7 +204,8 @@ def tables(result: Result) -> str:
             [row["who"], *_cells(by, row["who"], batches), f"{row['max_dp']:.1g}"]
             for row in {row["who"]: row for row in rows}.values()
         ]
-        lines.append(["gclf is", *(times(_best_raw(by, b), by[_OURS, b]) for b in batches), ""])
+        ratios = [times(_best_raw(by, b), by[_OURS, b], bound=bound) for b in batches]
+        lines.append(["gclf is", *ratios, ""])
         header = [_threads(threads), *(f"batch {batch}" for batch in batches), "max \\|Δp\\|"]
         title = f"{network}, {precision}, pictures per second:"
         parts.append(f"{title}\n\n{markdown(header, lines)}")

@@ -17,11 +17,6 @@ def sources(data: Path | None) -> list[Path]:
     return found or sorted(_EXAMPLES.glob("*.jpg"))
 
 
-def classed(data: Path | None) -> Path | None:
-    """Return the folder of faces to learn from, by split and class, if `data` has one."""
-    return data / "faces" if data and (data / "faces").is_dir() else None
-
-
 def make_faces(faces: list[Path], folder: Path, count: int) -> Path:
     """Crop faces to 80-200 px and encode them again, into one class folder; return `folder`."""
     numbers = random.Random(SEED)

@@ -18,7 +18,7 @@ def ask(question: str, folder: Path) -> Result:
     """Ask, and read back what was written."""
     place = Workplace(folder, folder / "no-data", quick=True, rule=QUICK, with_peers=False)
     rows, notes = import_module(f"benchmarks.{question}").measure(place)
-    return load(save(Result(question, CONDITIONS, rows, notes), folder))
+    return load(save(Result(question, CONDITIONS | place.record(), rows, notes), folder))
 
 
 @pytest.mark.parametrize("question", ["network", "decoding", "callers"])
