@@ -1,17 +1,21 @@
 """`python -m benchmarks run`: ask; `python -m benchmarks publish`: write down what was answered."""
 
 import tempfile
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from benchmarks import results
 from benchmarks.conditions import conditions
+from benchmarks.environments import PeerError
 from benchmarks.measuring import QUICK, Rule
 from benchmarks.pictures import SEED
+from benchmarks.processes import ProcessError
 from benchmarks.results import Result
+from benchmarks.turns.worker import WorkerError
 from benchmarks.workplace import Workplace
 
 # In the order in which they are asked and written down.
@@ -26,6 +30,7 @@ QUESTIONS = (
     "gpu",
 )
 _QUICK = ("network", "decoding", "files_to_rows", "startup")
+_ON_DEVICE = ("training", "gpu")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -39,14 +44,23 @@ def run(
         bool, typer.Option("--quick", help="The first four, small, once, without peers.")
     ] = False,
     peers: Annotated[bool, typer.Option(help="Make the peers' environments and run them.")] = True,
-    data: Annotated[Path, typer.Option(help="Has faces/val.")] = Path("../shared/data"),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Has faces/train and faces/val; without it the examples' twelve faces are used.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     scratch: Annotated[
         Path | None, typer.Option(help="Keep pictures and models here, to use them again.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results; benchmarks/results/DATE-HARDWARE.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help=f"cpu, or cuda for {' and '.join(_ON_DEVICE)}.")
+    ] = "cpu",
     checkpoint: Annotated[
         list[str] | None, typer.Option(help="cnn=RUN/model.pt: weights in place of drawn ones.")
     ] = None,
@@ -55,13 +69,13 @@ def run(
 ) -> None:
     """Measure, and write one JSON file per question."""
     asked = questions or (_QUICK if quick else [name for name in QUESTIONS if name != "gpu"])
-    for name in asked:
-        if name not in QUESTIONS:
-            raise typer.BadParameter(f"no question {name!r}. There are {', '.join(QUESTIONS)}")
+    _check(asked, device, data)
+    folder = output or results.FOLDER / results.folder_name(conditions(SEED))
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gclf-bench-") as temporary:
         place = Workplace(
             scratch=(scratch or Path(temporary)).absolute(),
-            data=data.absolute(),
+            data=data.absolute() if data else Path(temporary) / "no-data",
             quick=quick,
             rule=QUICK if quick else Rule(bound=bound, most=most),
             device=device,
@@ -69,14 +83,14 @@ def run(
             with_peers=peers and not quick,
         )
         for name in asked:
-            found = conditions(SEED)
             typer.echo(f"{name} ...", err=True)
-            rows, notes = import_module(f"benchmarks.{name}").measure(place)
-            result = Result(name, found, rows, notes)
-            folder = output or results.FOLDER / results.folder_name(found)
-            path = results.save(result, folder)
-            typer.echo(import_module(f"benchmarks.{name}").tables(result))
-            typer.echo(f"wrote {path}", err=True)
+            try:
+                _ask(name, place, folder)
+            except (PeerError, ProcessError, WorkerError) as error:
+                failed.append(name)
+                typer.echo(f"error: {name} was not answered: {error}", err=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -88,6 +102,31 @@ def publish(
 
     for path in publish_folder(folder):
         typer.echo(f"wrote {path}")
+
+
+def _check(asked: Sequence[str], device: str, data: Path | None) -> None:
+    for name in asked:
+        if name not in QUESTIONS:
+            raise typer.BadParameter(f"no question {name!r}. There are {', '.join(QUESTIONS)}")
+        if device != "cpu" and name not in _ON_DEVICE:
+            raise typer.BadParameter(
+                f"{name} is asked of the CPU alone. Name those for {device}: {' '.join(_ON_DEVICE)}"
+            )
+    if data and not (data / "faces" / "val").is_dir():
+        raise typer.BadParameter(f"no faces/val in {data}. Leave --data out to use the examples")
+
+
+def _ask(name: str, place: Workplace, folder: Path) -> None:
+    """Measure, write and show; where a question has a budget of its own, it counts."""
+    question: Any = import_module(f"benchmarks.{name}")
+    found = conditions(SEED) | place.record()
+    if budget_s := vars(question).get("_BUDGET_S"):
+        found["rule"]["budget_s"] = budget_s
+    rows, notes = question.measure(place)
+    result = Result(name, found, rows, notes)
+    path = results.save(result, folder)
+    typer.echo(question.tables(result))
+    typer.echo(f"wrote {path}", err=True)
 
 
 def _checkpoints(named: list[str]) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import clean
 from gclf_runtime.cpus import available_cpus
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "simplejpeg", "torch")
@@ -31,7 +32,7 @@ def conditions(seed: int) -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "seed": seed,
         "commit": _commit(),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": clean(shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])),
     }
 
 

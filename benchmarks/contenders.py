@@ -1,13 +1,21 @@
 """Who classifies a folder: ours, and what a user would pick instead, as commands."""
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.environments import PeerError, python_of, versions
 from benchmarks.processes import ProcessError, gclf_infer, run
+from benchmarks.workplace import EMBEDDED, Workplace
+
+NETWORK = "cnn"
+"""The network that all run."""
+
+SAME, OURS_EMBEDDED = f"gclf, {NETWORK} fp32", "gclf, embedded int8"
+"""Ours as tables call it: the network that all run, and the one that we bring."""
 
 Command: TypeAlias = Callable[[], list[str]]
 """Returns what is run; a peer's environment is made when it is first asked."""
@@ -60,7 +68,12 @@ PEERS = (
     Peer("torchvision", _PEERS / "torch_imagefolder.py", "torchvision"),
     Peer("timm", _PEERS / "timm_loader.py", "timm"),
     Peer("fastembed", _PEERS / "fastembed_image.py", "fastembed"),
-    Peer("fastembed, 2 processes", _PEERS / "fastembed_image.py", "fastembed", arguments=("2",)),
+    Peer(
+        "fastembed, a process per CPU",
+        _PEERS / "fastembed_image.py",
+        "fastembed",
+        arguments=("0",),
+    ),
 )
 
 
@@ -71,23 +84,76 @@ class Ours:
     name: str
     model: Path
 
-    def command(self, pictures: Path, rows: Path, *, device: str = "cpu") -> list[str]:
+    def command(self, pictures: Path, rows: Path) -> list[str]:
         """Return what classifies a folder."""
-        return gclf_infer(pictures, rows, model=self.model, device=device)
+        return gclf_infer(pictures, rows, model=self.model)
 
 
-def able(commands: Mapping[str, Command], asked: str, notes: list[str]) -> dict[str, Command]:
-    """Run each once, to warm up; leave out and note the peers that cannot."""
+def ours_of(place: Workplace) -> tuple[Ours, ...]:
+    """Return ours with the network that all run, and with our own; when quick with our own."""
+    embedded = Ours(OURS_EMBEDDED, EMBEDDED)
+    if place.quick:
+        return (embedded,)
+    return Ours(SAME, place.models(NETWORK) / "gclf.onnx"), embedded
+
+
+def commands_of(
+    place: Workplace, folder: Path, ours: Iterable[Ours], peers: Iterable[Peer]
+) -> dict[str, Command]:
+    """Return what classifies a folder by name; each writes to the workplace's rows of its name."""
+    commands: dict[str, Command] = {
+        one.name: partial(one.command, folder, place.rows(one.name)) for one in ours
+    }
+    for peer in peers:
+        models, rows = place.models(NETWORK), place.rows(peer.name)
+        commands[peer.name] = partial(peer.command, folder, models, rows)
+    return commands
+
+
+def peers_of(place: Workplace) -> tuple[Peer, ...]:
+    """Return those that are wanted: all or none."""
+    return PEERS if place.with_peers else ()
+
+
+def able(
+    commands: Mapping[str, Command],
+    asked: str,
+    notes: list[str],
+    *,
+    check: Callable[[str], None] = lambda who: None,
+) -> dict[str, Command]:
+    """Run each once, to warm up; leave out and note the peers that cannot.
+
+    Args:
+        commands: By name.
+        asked: What they are asked, for the notes.
+        notes: Get a line for each that is left out.
+        check: Raises a ProcessError where what somebody gave is no answer.
+
+    Raises:
+        ProcessError: Ours could not.
+    """
     found: dict[str, Command] = {}
     for who, command in commands.items():
         try:
             run(command())
+            check(who)
             found[who] = command
         except (PeerError, ProcessError) as error:
             if who.startswith("gclf"):
                 raise
             notes.append(f"{who} did not answer {asked}: {error}")
     return found
+
+
+def check_rows(rows: Path, expected: int) -> None:
+    """Count what a contender wrote.
+
+    Raises:
+        ProcessError: There are not as many rows as pictures.
+    """
+    if (found := len(answers(rows))) != expected:
+        raise ProcessError(f"it wrote {found} rows of {expected} pictures")
 
 
 def answers(rows: Path) -> dict[str, tuple[str, float]]:

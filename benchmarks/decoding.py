@@ -6,7 +6,6 @@ to it. Photos are mosaics of enlarged faces: of them the answers mean nothing, b
 """
 
 import io
-import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,26 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.measuring import Timing, in_turns
-from benchmarks.pictures import SEED, make_faces, sources
+from benchmarks.environments import PeerError
+from benchmarks.measuring import Contender, Timing, in_turns
+from benchmarks.pictures import make_faces, make_photos, sources
 from benchmarks.results import Result
-from benchmarks.tables import NOT_STABLE, markdown
+from benchmarks.tables import NOT_STABLE, markdown, tilde
 from benchmarks.turns.serving import per_picture
-from benchmarks.turns.worker import Worker
+from benchmarks.turns.worker import Worker, WorkerError
 from benchmarks.workplace import EMBEDDED, Workplace
 from gclf_runtime import images, jpeg
 from gclf_runtime.session import OnnxSession
 
 _SIDE = 64
-_TILE = 400  # of a mosaic, as the photos of the other questions have it
-_MOSAICS = {"400×400": (400, 400, 40), "800×600": (800, 600, 20)}
+_SMALL = {"400×400": (400, 400, 40), "800×600": (800, 600, 20)}
 _LARGE = {"1600×1200": (1600, 1200, 12), "4000×3000": (4000, 3000, 3)}  # and how many
 _OURS, _REFERENCE = "gclf", "Pillow"
 _USUAL = "1600×1200"  # of the photos drawn
 _PEERS = {"torchvision": "torchvision_decoding", "OpenCV": "opencv_decoding"}
 
 _Decoder = Callable[[bytes], NDArray[np.uint8]]
-_Turn = Callable[[], list[float]]
 
 
 def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
@@ -48,10 +46,12 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     if jpeg.library is None:
         found.append("simplejpeg is not installed: ours is Pillow alone")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        workers = {} if place.quick or not place.with_peers else _peers(stack, found)
-        for kind, paths in _pictures(place, Path(name)):
+        kinds = list(_pictures(place, Path(name)))
+        is_alone = place.quick or not place.with_peers
+        workers = [] if is_alone else _peers(stack, kinds[0][1], found)
+        for kind, paths in kinds:
             turns, pixels = _contenders([path.read_bytes() for path in paths])
-            for worker in workers.values():
+            for worker in workers:
                 told = _told(worker, paths, Path(name) / "pixels.npy")
                 turns |= told[0]
                 pixels |= told[1]
@@ -68,23 +68,10 @@ def _pictures(place: Workplace, folder: Path) -> Iterator[tuple[str, list[Path]]
     yield "face, 80-200", crops
     if not place.quick:
         yield "face, PNG", [_as_png(path) for path in crops[:200]]
-    kinds = {"800×600": (800, 600, 5)} if place.quick else _MOSAICS | _LARGE
+    kinds = {"800×600": (800, 600, 5)} if place.quick else _SMALL | _LARGE
     for kind, (width, height, count) in kinds.items():
-        numbers = random.Random(SEED)
-        made = [_mosaic(faces, (width, height), numbers) for _ in range(count)]
-        paths = [folder / f"{width}-{index:03}.jpg" for index in range(count)]
-        for path, photo in zip(paths, made, strict=True):
-            photo.save(path, quality=90)
-        yield f"photo, {kind}", paths
-
-
-def _mosaic(faces: list[Path], size: tuple[int, int], numbers: random.Random) -> Image.Image:
-    photo = Image.new("RGB", size)
-    for corner in ((x, y) for x in range(0, size[0], _TILE) for y in range(0, size[1], _TILE)):
-        with Image.open(numbers.choice(faces)) as image:
-            tile = image.convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)
-        photo.paste(tile, corner)
-    return photo
+        photos = make_photos(faces, folder / f"photos-{width}", count, size=(width, height))
+        yield f"photo, {kind}", sorted(photos.rglob("*.jpg"))
 
 
 def _as_png(path: Path) -> Path:
@@ -96,7 +83,7 @@ def _as_png(path: Path) -> Path:
 
 def _contenders(
     encoded: list[bytes],
-) -> tuple[dict[str, _Turn], dict[str, NDArray[np.uint8]]]:
+) -> tuple[dict[str, Contender], dict[str, NDArray[np.uint8]]]:
     """Return the turns and the pixels of those who run here."""
     is_jpeg = encoded[0][:2] == b"\xff\xd8"
     decoders: dict[str, _Decoder] = {_OURS: images.load}
@@ -108,7 +95,7 @@ def _contenders(
     return turns, pixels
 
 
-def _timed(decode: _Decoder, encoded: list[bytes]) -> list[float]:
+def _timed(decode: _Decoder, encoded: list[bytes]) -> float:
     return per_picture(
         [lambda: [decode(data) for data in encoded]],
         pictures=len(encoded),
@@ -136,30 +123,26 @@ def _ours_by_pillow(data: bytes) -> NDArray[np.uint8]:
         jpeg.library = library
 
 
-def _peers(stack: ExitStack, found: list[str]) -> dict[str, Worker]:
-    from benchmarks.environments import python_of
-
-    workers: dict[str, Worker] = {}
+def _peers(stack: ExitStack, pictures: list[Path], found: list[str]) -> list[Worker]:
+    workers: list[Worker] = []
     for name, module in _PEERS.items():
         try:
-            script = Path(__file__).parent / "turns" / f"{module}.py"
-            python = python_of(script) if name == "OpenCV" else None
-            worker = stack.enter_context(Worker(module, python=python))
-            worker.ask(do="names")
-            workers[name] = worker
-        except Exception as error:
+            worker = stack.enter_context(Worker(module))
+            worker.ask(do="names", pictures=[str(path) for path in pictures])
+            workers.append(worker)
+        except (PeerError, WorkerError) as error:
             found.append(f"{name} did not run: {' '.join(str(error).split())}")
     return workers
 
 
 def _told(
     worker: Worker, paths: list[Path], pixels: Path
-) -> tuple[dict[str, _Turn], dict[str, NDArray[np.uint8]]]:
+) -> tuple[dict[str, Contender], dict[str, NDArray[np.uint8]]]:
     """Return the turns and the pixels of those who run elsewhere."""
     asked = {"pictures": [str(path) for path in paths], "pixels": str(pixels)}
-    turns: dict[str, _Turn] = {}
+    turns: dict[str, Contender] = {}
     found: dict[str, NDArray[np.uint8]] = {}
-    for name in worker.ask(do="names"):
+    for name in worker.ask(do="names", **asked):
         worker.ask(do="pixels", name=name, **asked)
         found[name] = np.load(pixels)
         turns[name] = partial(worker.ask, do="turn", name=name, **asked)
@@ -216,8 +199,7 @@ def _cell(row: dict[str, Any] | None, say: Callable[[dict[str, Any]], str]) -> s
 
 
 def _microseconds(row: dict[str, Any]) -> str:
-    tilde = "" if row["seconds"]["is_stable"] else "~"
-    return f"{tilde}{row['seconds']['median'] * 1e6:,.0f}"
+    return f"{tilde(row['seconds'])}{row['seconds']['median'] * 1e6:,.0f}"
 
 
 def _difference(row: dict[str, Any]) -> str:

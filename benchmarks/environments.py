@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,23 @@ def metadata(adapter: Path) -> dict[str, Any]:
     return tomllib.loads(re.sub(r"(?m)^# ?", "", block[1]))
 
 
+def environment_of(python: str | Path) -> dict[str, str]:
+    """Return the variables to start a command with: all of them for one of this environment.
+
+    For any other they are without those that would lead it back to this one.
+
+    Args:
+        python: The interpreter, or a command that was installed beside it.
+    """
+    if Path(python).parent == Path(sys.executable).parent:
+        return dict(os.environ)
+    return _of_nobody()
+
+
+def _of_nobody() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _ACTIVE}
+
+
 def _uv(*arguments: str) -> str:
     return _run(*_find_uv(), *arguments)
 
@@ -82,20 +100,20 @@ def _find_uv() -> tuple[str, ...]:
         part for part in os.get_exec_path() if Path(part) != Path(sys.executable).parent
     )
     if system := shutil.which("python3", path=outside):
-        _run(system, "-m", "uv", "--version")
-        return (system, "-m", "uv")
+        with suppress(PeerError):  # that Python may have no uv either
+            _run(system, "-m", "uv", "--version")
+            return (system, "-m", "uv")
     raise PeerError("peers are installed by uv, and there is none. Install it: pip install uv")
 
 
 def _run(*command: str) -> str:
     """Run a command as if no environment were active, and return what it prints."""
-    kept = {name: value for name, value in os.environ.items() if name not in _ACTIVE}
     try:
         done = subprocess.run(
             command,
             capture_output=True,
             check=True,
-            env=kept | {"UV_COMPILE_BYTECODE": "1"},
+            env=_of_nobody() | {"UV_COMPILE_BYTECODE": "1"},
             text=True,
             timeout=_TIMEOUT_S,
         )

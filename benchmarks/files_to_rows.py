@@ -10,16 +10,26 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import PEERS, Command, Ours, able, answers, disagreement
+from benchmarks.contenders import (
+    NETWORK,
+    OURS_EMBEDDED,
+    SAME,
+    Ours,
+    able,
+    answers,
+    check_rows,
+    commands_of,
+    disagreement,
+    ours_of,
+    peers_of,
+)
 from benchmarks.measuring import in_turns
 from benchmarks.processes import Run, run
 from benchmarks.results import Result
 from benchmarks.stages import measure_stages
-from benchmarks.tables import NOT_STABLE, markdown, per_second, times
-from benchmarks.workplace import EMBEDDED, Workplace
+from benchmarks.tables import NOT_STABLE, bound_of, markdown, per_second, rates, times
+from benchmarks.workplace import Workplace
 
-NETWORK = "cnn"
-_SAME, _EMBEDDED = f"gclf, {NETWORK} fp32", "gclf, embedded int8"
 _SAMPLE = 1000  # pictures that the stages are timed on
 
 
@@ -37,42 +47,42 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _ours(place: Workplace) -> list[Ours]:
-    embedded = Ours(_EMBEDDED, EMBEDDED)
+    *same, embedded = ours_of(place)
     if place.quick:
         return [embedded]
-    files = {network: place.models(network) for network in (NETWORK, "resnet10")}
     return [
-        Ours(_SAME, files[NETWORK] / "gclf.onnx"),
-        Ours(f"gclf, {NETWORK} int8", files[NETWORK] / "gclf.int8.onnx"),
-        Ours("gclf, resnet10 fp32", files["resnet10"] / "gclf.onnx"),
+        *same,
+        Ours(f"gclf, {NETWORK} int8", place.models(NETWORK) / "gclf.int8.onnx"),
+        Ours("gclf, resnet10 fp32", place.models("resnet10") / "gclf.onnx"),
         embedded,
     ]
 
 
 def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     ours = {one.name: one for one in _ours(place)}
-    peers = {peer.name: peer for peer in PEERS} if place.with_peers else {}
-    commands: dict[str, Command] = {
-        who: partial(one.command, folder, place.rows(who)) for who, one in ours.items()
-    }
-    for who, peer in peers.items():
-        commands[who] = partial(peer.command, folder, place.models(NETWORK), place.rows(who))
-    commands = able(commands, name, notes)
+    peers = {peer.name: peer for peer in peers_of(place)}
+    count = len(list(folder.rglob("*.jpg")))
+    commands = able(
+        commands_of(place, folder, ours.values(), peers.values()),
+        name,
+        notes,
+        check=lambda who: check_rows(place.rows(who), count),
+    )
     runs: dict[str, list[Run]] = {who: [] for who in commands}
 
-    def turn(who: str) -> list[float]:
+    def turn(who: str) -> float:
         runs[who].append(run(commands[who]()))
-        return [runs[who][-1].seconds]
+        return runs[who][-1].seconds
 
     rule = replace(place.rule, warm_up=0)  # each has run once already
     timings = in_turns({who: partial(turn, who) for who in commands}, rule)
-    pictures = sorted(folder.rglob("*.jpg"))
+    sample = place.linked(folder, min(count, _SAMPLE))
     expected = answers(place.rows(next(iter(ours))))
     found: list[dict[str, Any]] = []
     for who, timing in timings.items():
         row: dict[str, Any] = {
             "pictures": name,
-            "count": len(pictures),
+            "count": count,
             "who": who,
             "seconds": timing.record(),
             "cpu_s": median(taken.cpu_s for taken in runs[who]),
@@ -80,7 +90,7 @@ def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> lis
         }
         if who in ours:
             rounds = 1 if place.quick else 5
-            stages = measure_stages(ours[who].model, pictures[:_SAMPLE], rounds=rounds)
+            stages = measure_stages(ours[who].model, sample, rounds=rounds)
             row["stages"] = stages.record()
         else:
             row["is_packaged"], row["versions"] = peers[who].is_packaged, peers[who].versions()
@@ -95,14 +105,14 @@ def tables(result: Result) -> str:
     parts: list[str] = []
     for pictures in dict.fromkeys(row["pictures"] for row in result.rows):
         rows = [row for row in result.rows if row["pictures"] == pictures]
-        parts += [_speeds(rows), _limits([row for row in rows if "stages" in row])]
+        speeds = _speeds(rows, bound_of(result.conditions))
+        parts += [speeds, _limits([row for row in rows if "stages" in row])]
     return "\n\n".join([*parts, NOT_STABLE])
 
 
-def _speeds(rows: list[dict[str, Any]]) -> str:
+def _speeds(rows: list[dict[str, Any]], bound: float) -> str:
     first, count = rows[0], rows[0]["count"]
-    same = first if first["who"] == _SAME else None
-    embedded = next((row for row in rows if row["who"] == _EMBEDDED), None)
+    by = {row["who"]: row["seconds"] for row in rows}
     lines: list[list[str]] = []
     for row in sorted(rows, key=lambda row: row["seconds"]["median"]):
         otherwise = row.get("answered_otherwise")
@@ -110,8 +120,10 @@ def _speeds(rows: list[dict[str, Any]]) -> str:
             [
                 row["who"],
                 per_second(row["seconds"], count),
-                times(row["seconds"], same["seconds"]) if same else "",
-                times(row["seconds"], embedded["seconds"]) if embedded else "",
+                *(
+                    times(row["seconds"], by[who], bound=bound) if who in by else ""
+                    for who in (SAME, OURS_EMBEDDED)
+                ),
                 f"{row['cpu_s'] / count * 1e6:,.0f}",
                 f"{row['peak_mb']:,.0f}",
                 "" if otherwise is None else f"{otherwise:.2%}, {row['largest_difference']:.1g}",
@@ -120,8 +132,8 @@ def _speeds(rows: list[dict[str, Any]]) -> str:
     header = (
         f"{count:,} {first['pictures']}",
         "pictures/s",
-        "gclf fp32 is",
-        "gclf embedded is",
+        f"{SAME} is",
+        f"{OURS_EMBEDDED} is",
         "CPU µs a picture",
         "peak MB",
         "answers otherwise, probability off by up to",
@@ -156,8 +168,6 @@ def plot(result: Result, path: Path) -> None:
 
     groups: dict[str, dict[str, tuple[float, float, float]]] = {}
     for row in result.rows:
-        taken = row["seconds"]
-        speeds = [row["count"] / taken[end] for end in ("median", "high", "low")]
         title = f"{row['count']:,} {row['pictures']}, pictures per second"
-        groups.setdefault(title, {})[row["who"]] = (speeds[0], speeds[1], speeds[2])
+        groups.setdefault(title, {})[row["who"]] = rates(row["seconds"], row["count"])
     bars(groups, path, marked="gclf")

@@ -3,7 +3,9 @@
 Contenders take turns round by round, in an order drawn anew for each, so that a busy machine is as
 unkind to one as to the other, and are compared by the ratios of each round. A figure is the median
 of the rounds. Its interval is that of two order statistics around it, which assumes nothing of how
-times are distributed (Conover, Practical Nonparametric Statistics, section 3.2).
+times are distributed (Conover, Practical Nonparametric Statistics, section 3.2): of all figures it
+holds the true median in nine cases of ten. To stop when it is narrow prefers those that are so by
+chance, so a figure is stable only if its interval was narrow one round earlier too.
 """
 
 import math
@@ -14,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-Contender: TypeAlias = Callable[[], Sequence[float]]
-"""One turn: returns what it took, once or several times, in any one unit."""
+Contender: TypeAlias = Callable[[], float]
+"""One turn: returns what it took, in any one unit."""
 
 _DOUBT = 0.1  # the interval misses the true median in at most one case of ten
 
@@ -25,15 +27,16 @@ class Rule:
     """When to stop.
 
     Attributes:
-        bound: The median is known when its interval reaches no further than this share of it.
-        least: Rounds at least; below five an interval cannot be told.
+        bound: The median is known when its interval reaches no further than this share of it, and
+            did so one round earlier.
+        least: Rounds at least; an interval can be told from the fifth on, so twice from the sixth.
         most: Rounds at most; a figure still unknown then is marked.
         budget_s: Start no further round after this many seconds, once `least` are done.
         warm_up: Turns of each that do not count.
     """
 
     bound: float = 0.03
-    least: int = 5
+    least: int = 6
     most: int = 25
     budget_s: float = math.inf
     warm_up: int = 1
@@ -48,24 +51,16 @@ class Timing:
     """What the turns of one contender took.
 
     Attributes:
-        rounds: The median of each turn, in order.
+        rounds: What each turn took, in order.
         low: Lower end of the interval of the median of `rounds`; the smallest when unknown.
         high: Upper end.
-        is_stable: The interval is within the bound of the rule.
-        samples: How many single values there were.
-        p50: Percentiles of the single values of all rounds.
-        p95: Likewise.
-        p99: Likewise.
+        is_stable: The interval is within the bound of the rule, and was one round earlier.
     """
 
     rounds: list[float]
     low: float
     high: float
     is_stable: bool
-    samples: int
-    p50: float
-    p95: float
-    p99: float
 
     @property
     def median(self) -> float:
@@ -85,23 +80,20 @@ def in_turns(
     for _ in range(rule.warm_up):
         for contender in contenders.values():
             contender()
-    values: dict[str, list[list[float]]] = {name: [] for name in contenders}
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
     end = time.perf_counter() + rule.budget_s
     for number in range(1, rule.most + 1):
         for name in order.sample(list(contenders), len(contenders)):
-            values[name].append(list(contenders[name]()))
+            rounds[name].append(contenders[name]())
         if number >= rule.least and (
-            all(_is_known(_medians(turns), rule.bound) for turns in values.values())
+            all(_is_stable(values, rule.bound) for values in rounds.values())
             or time.perf_counter() > end
         ):
             break
-    return {name: _timing(turns, rule.bound) for name, turns in values.items()}
-
-
-def ratio(of: Timing, to: Timing) -> tuple[float, float, float]:
-    """Return the median of the ratios of each round, and its interval."""
-    ratios = [a / b for a, b in zip(of.rounds, to.rounds, strict=True)]
-    return (statistics.median(ratios), *interval(ratios))
+    return {
+        name: Timing(values, *interval(values), _is_stable(values, rule.bound))
+        for name, values in rounds.items()
+    }
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -109,22 +101,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     ordered = sorted(values)
     rank = max(1, _rank(len(ordered)))
     return ordered[rank - 1], ordered[-rank]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def repeated(work: Callable[[], object], *, at_least_s: float, at_least: int = 3) -> list[float]:
-    """Time calls until they have taken long enough for one turn; return the seconds of each."""
-    taken: list[float] = []
-    end = time.perf_counter() + at_least_s
-    while len(taken) < at_least or time.perf_counter() < end:
-        taken.append(seconds(work))
-    return taken
 
 
 def _rank(count: int) -> int:
@@ -141,24 +117,13 @@ def _rank(count: int) -> int:
     return rank
 
 
+def _is_stable(rounds: Sequence[float], bound: float) -> bool:
+    return _is_known(rounds, bound) and _is_known(rounds[:-1], bound)
+
+
 def _is_known(values: Sequence[float], bound: float) -> bool:
-    if math.isinf(bound):
-        return True
     if _rank(len(values)) == 0:
         return False
     low, high = interval(values)
     middle = statistics.median(values)
     return max(high - middle, middle - low) <= bound * middle
-
-
-def _medians(turns: list[list[float]]) -> list[float]:
-    return [statistics.median(turn) for turn in turns]
-
-
-def _timing(turns: list[list[float]], bound: float) -> Timing:
-    rounds = _medians(turns)
-    singles = sorted(value for turn in turns for value in turn)
-    p50, p95, p99 = (singles[math.ceil(share * len(singles)) - 1] for share in (0.5, 0.95, 0.99))
-    low, high = interval(rounds)
-    is_stable = _rank(len(rounds)) > 0 and _is_known(rounds, bound)
-    return Timing(rounds, low, high, is_stable, len(singles), p50, p95, p99)

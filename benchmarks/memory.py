@@ -1,21 +1,21 @@
 """How much memory does a run hold, by the number of pictures?
 
-The proportional set size of the whole process tree, looked at every 50 ms, or the kernel's own
-peak of its largest process where that is more. Larger folders are links to the same files.
+The proportional set size of the whole process tree, looked at every 10 ms, or the kernel's own
+peak of its largest process where that is more: a lower bound for whoever has worker processes.
+Larger folders are links to the same files.
 """
 
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.contenders import PEERS, Command, Ours, able
-from benchmarks.files_to_rows import NETWORK
+from benchmarks.contenders import able, check_rows, commands_of, ours_of, peers_of
 from benchmarks.processes import run
 from benchmarks.results import Result
 from benchmarks.tables import markdown
-from benchmarks.workplace import EMBEDDED, Workplace
+from benchmarks.workplace import Workplace
 
-_COUNTS = (100, 1000, 5000)
+_COUNTS, _FEW = (100, 1000, 5000), (10, 20)
 _MANY = 50_000  # for ours alone: the others take minutes
 _RUNS = 2
 
@@ -24,20 +24,17 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     """Run everybody on more and more pictures."""
     notes: list[str] = []
     found: list[dict[str, Any]] = []
-    faces, models, rows = place.faces(5000), place.models(NETWORK), place.rows("memory")
-    ours = (
-        Ours("gclf, embedded int8", EMBEDDED),
-        Ours(f"gclf, {NETWORK} fp32", models / "gclf.onnx"),
-    )
-    for count in (*_COUNTS, _MANY):
-        folder = place.linked(faces, count)
-        commands: dict[str, Command] = {
-            one.name: lambda one=one, folder=folder: one.command(folder, rows) for one in ours
-        }
-        if place.with_peers and count != _MANY:
-            for peer in PEERS:
-                commands[peer.name] = lambda p=peer, f=folder: p.command(f, models, rows)
-        for who, command in able(commands, f"{count} pictures", notes).items():
+    counts = _FEW if place.quick else (*_COUNTS, _MANY)
+    faces = place.faces(max(_FEW if place.quick else _COUNTS))
+    for count in counts:
+        folder, peers = place.linked(faces, count), () if count == _MANY else peers_of(place)
+        commands = able(
+            commands_of(place, folder, ours_of(place), peers),
+            f"{count} pictures",
+            notes,
+            check=lambda who, count=count: check_rows(place.rows(who), count),
+        )
+        for who, command in commands.items():
             peaks = [run(command(), watch=True).peak_mb for _ in range(_RUNS)]
             found.append({"who": who, "count": count, "peaks_mb": peaks})
     return found, notes
@@ -58,7 +55,7 @@ def plot(result: Result, path: Path) -> None:
     """Draw the peak at the number of pictures that all have run on."""
     from benchmarks.plots import bars
 
-    most = max(_COUNTS)
+    most = max(row["count"] for row in result.rows if row["count"] != _MANY)
     values = {
         row["who"]: (median(row["peaks_mb"]), min(row["peaks_mb"]), max(row["peaks_mb"]))
         for row in result.rows

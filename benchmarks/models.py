@@ -7,6 +7,7 @@ Axes: n pictures, h height, w width, c channels (RGB), k classes.
 import json
 import logging
 import shutil
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.pictures import make_faces, sources
 from gclf_export.graph import IR_VERSION, OPSET, Deployable, to_onnx
 from gclf_export.int8 import best_int8
 from gclf_runtime import ModelSpec, images
@@ -28,9 +30,8 @@ from gclf_trainer.checkpoint import Checkpoint
 from gclf_trainer.evaluation import Normalise
 from gclf_trainer.networks import build
 
-_FACES = Path(__file__).parent.parent / "examples" / "faces"
 _SEED = 0
-_CALIBRATION = 64  # pictures for int8, crops of the faces
+_CALIBRATION = 64  # pictures for int8
 
 
 def prepare(folder: Path, network: str, checkpoint: Path | None) -> Path:
@@ -43,7 +44,8 @@ def prepare(folder: Path, network: str, checkpoint: Path | None) -> Path:
 
     Returns:
         The folder, with gclf.onnx and gclf.int8.onnx (ours), nchw.onnx (Ultralytics),
-        huggingface/, fastembed/, network.pt2 (torch.export) and spec.json.
+        huggingface/, fastembed/, model.pt (ours, for torch), network.pt2 (torch.export) and
+        spec.json.
 
     Raises:
         ValueError: The checkpoint is of another network, or there is no such network.
@@ -63,6 +65,7 @@ def prepare(folder: Path, network: str, checkpoint: Path | None) -> Path:
     dynamic = {"pixels_nchw": {0: torch.export.Dim("batch")}}
     program = torch.export.export(bare, (example_nchw,), dynamic_shapes=dynamic)
     torch.export.save(program, folder / "network.pt2")
+    checkpoints.save(folder / "model.pt", trained.network_name, trained.network, spec)
     return folder
 
 
@@ -118,7 +121,7 @@ def _write_ours(path: Path, model: onnx.ModelProto, spec: ModelSpec) -> None:
 
 
 def _write_int8(path: Path, model: onnx.ModelProto, trained: Checkpoint) -> None:
-    """Quantise for its speed alone: a dozen faces, and no accuracy is asked for."""
+    """Quantise for its speed alone: on crops of the examples, and no accuracy is asked for."""
     pixels_nhwc = _crops(trained.spec)
     labels_n = np.zeros(len(pixels_nhwc), np.int64)
     logging.disable(logging.WARNING)  # onnxruntime recommends a preparation that is done already
@@ -130,17 +133,10 @@ def _write_int8(path: Path, model: onnx.ModelProto, trained: Checkpoint) -> None
 
 
 def _crops(spec: ModelSpec) -> NDArray[np.uint8]:
-    """Cut pictures for the calibration from the example faces."""
-    numbers = np.random.default_rng(_SEED)
-    files = sorted(_FACES.glob("*.jpg"))
-    crops: list[NDArray[np.uint8]] = []
-    for index in range(_CALIBRATION):
-        with Image.open(files[index % len(files)]) as picture:
-            side = int(numbers.integers(min(picture.size) // 2, min(picture.size)))
-            left, top = (int(numbers.integers(0, length - side + 1)) for length in picture.size)
-            crop = picture.convert("RGB").crop((left, top, left + side, top + side))
-        crops.append(images.load(crop, spec.input))
-    return np.stack(crops)
+    """Make pictures for the calibration from the example faces."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_faces(sources(None), Path(name), _CALIBRATION)
+        return np.stack([images.load(path, spec.input) for path in sorted(folder.rglob("*.jpg"))])
 
 
 def _write_ultralytics(

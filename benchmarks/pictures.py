@@ -11,9 +11,9 @@ _PHOTO = (1600, 1200)
 _TILE = 400
 
 
-def sources(data: Path) -> list[Path]:
+def sources(data: Path | None) -> list[Path]:
     """Return the faces that pictures are made from: of `data`, else the examples."""
-    found = sorted((data / "faces" / "val").rglob("*.jpg"))
+    found = sorted((data / "faces" / "val").rglob("*.jpg")) if data else []
     return found or sorted(_EXAMPLES.glob("*.jpg"))
 
 
@@ -31,14 +31,16 @@ def make_faces(faces: list[Path], folder: Path, count: int) -> Path:
     return folder
 
 
-def make_photos(faces: list[Path], folder: Path, count: int) -> Path:
-    """Put twelve enlarged faces into each picture of 1600×1200; return `folder`."""
+def make_photos(
+    faces: list[Path], folder: Path, count: int, *, size: tuple[int, int] = _PHOTO
+) -> Path:
+    """Lay enlarged faces side by side, twelve for 1600×1200, in each photo; return `folder`."""
     numbers = random.Random(SEED)
     (folder / "unsorted").mkdir(parents=True)
-    width, height = _PHOTO
+    width, height = size
     corners = [(x, y) for x in range(0, width, _TILE) for y in range(0, height, _TILE)]
     for number in range(count):
-        photo = Image.new("RGB", _PHOTO)
+        photo = Image.new("RGB", size)
         for corner in corners:
             with Image.open(numbers.choice(faces)) as image:
                 tile = image.convert("RGB").resize((_TILE, _TILE), Image.Resampling.BICUBIC)

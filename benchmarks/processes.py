@@ -2,16 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.environments import environment_of
+
 GCLF_INFER = str(Path(sys.executable).with_name("gclf-infer"))
 _STARTER = Path(__file__).with_name("starter.py")
 _TIMEOUT_S = 900
-_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # would lead a peer to our packages
 
 
 @dataclass(frozen=True)
@@ -31,29 +33,40 @@ def run(
     command: Sequence[str | Path],
     *,
     watch: bool = False,
+    timeout_s: float = _TIMEOUT_S,
 ) -> Run:
     """Start a command, wait for it, say what it took.
 
     Args:
         command: And its arguments.
         watch: Add up the memory of its descendants too, at some cost in time.
+        timeout_s: It is killed with all its children when it takes longer.
 
     Raises:
-        ProcessError: Its exit code is not 0.
+        ProcessError: Its exit code is not 0, or it took too long.
     """
+    name = Path(str(command[0])).name
     words = [*(["--watch"] if watch else []), *map(str, command)]
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-S", "-E", str(_STARTER), *words],
-        capture_output=True,
-        env={name: value for name, value in os.environ.items() if name not in _OURS},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment_of(command[0]),
         text=True,
         errors="replace",
-        timeout=_TIMEOUT_S,
-    )
-    if done.returncode:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise ProcessError(f"{Path(str(command[0])).name} ended with {done.returncode}: {last}")
-    return Run(**json.loads(done.stdout))
+        start_new_session=True,
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=timeout_s)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, for they hold its pipes
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ProcessError(f"{name} did not end within {timeout_s:g} s") from error
+            raise
+    if process.returncode:
+        last = "\n".join(complained.strip().splitlines()[-5:])
+        raise ProcessError(f"{name} ended with {process.returncode}: {last}")
+    return Run(**json.loads(said))
 
 
 def gclf_infer(

@@ -12,34 +12,48 @@ from typing import Any
 from benchmarks import results
 from benchmarks.conditions import machine
 from benchmarks.results import Result
-from benchmarks.tables import markdown, plain
+from benchmarks.tables import markdown, plain, tilde
 
 _ROOT = Path(__file__).parent.parent
-_PAGE, _README = _ROOT / "docs" / "benchmarks.md", _ROOT / "README.md"
-_PLOTS = _ROOT / "docs" / "benchmarks"
 _SUMMARY = "summary"
 
 
-def publish_folder(folder: Path) -> list[Path]:
+def publish_folder(folder: Path, root: Path = _ROOT) -> list[Path]:
     """Write all that the results of a folder say; return the files written.
 
+    Args:
+        folder: Of results.
+        root: Has README.md and docs/benchmarks.md.
+
     Raises:
-        ValueError: A page has no place for the figures of a result, or a result is damaged.
+        ValueError: A page has no place for the figures of a result, or a result is damaged;
+            nothing was written.
     """
     found = {path.stem: results.load(path) for path in sorted(folder.glob("*.json"))}
-    _PLOTS.mkdir(exist_ok=True)
-    written: list[Path] = []
-    for name, result in found.items():
-        question: Any = import_module(f"benchmarks.{name}")
-        plot = _PLOTS / f"{name}.png"
-        question.plot(result, plot)
-        block = f"![](benchmarks/{plot.name})\n\n{question.tables(result)}\n\n{_stamp(result)}"
-        _replace(_PAGE, name, block)
-        written.append(plot)
+    blocks = {name: _block(result) for name, result in found.items()}
+    page, readme = root / "docs" / "benchmarks.md", root / "README.md"
+    texts = {page: _filled(page, blocks)}
     if {"files_to_rows", "startup"} <= found.keys():
-        _replace(_README, _SUMMARY, _summary(found["files_to_rows"], found["startup"]))
-        written.append(_README)
-    return [*written, _PAGE]
+        summary = _summary(found["files_to_rows"], found["startup"])
+        texts[readme] = _filled(readme, {_SUMMARY: summary})
+    plots = page.with_suffix("")
+    plots.mkdir(exist_ok=True)
+    for name, result in found.items():
+        import_module(f"benchmarks.{name}").plot(result, plots / f"{name}.png")
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return [*(plots / f"{name}.png" for name in found), *texts]
+
+
+def _block(result: Result) -> str:
+    question: Any = import_module(f"benchmarks.{result.question}")
+    plot = f"![{_title(question)}](benchmarks/{result.question}.png)"
+    return f"{plot}\n\n{question.tables(result)}\n\n{_stamp(result)}"
+
+
+def _title(question: Any) -> str:
+    """Return the question itself: the first line of its module."""
+    return " ".join(question.__doc__.split("\n\n")[0].split())
 
 
 def _stamp(result: Result) -> str:
@@ -64,12 +78,12 @@ def _summary(rows: Result, startup: Result) -> str:
     by = {(row["who"], row["pictures"]): row for row in rows.rows}
     for who in dict.fromkeys(row["who"] for row in rows.rows):
         both = [by.get((who, pictures)) for pictures in ("faces", "photos")]
-        started = first.get("gclf-infer" if who.startswith("gclf") else who)
+        started = first.get(who)
         lines.append(
             [
                 who,
                 *(plain(row["seconds"], row["count"]) if row else "" for row in both),
-                f"{started['median']:.2f}" if started else "",
+                f"{tilde(started)}{started['median']:.2f}" if started else "",
                 f"{max(row['peak_mb'] for row in both if row):,.0f}",
             ]
         )
@@ -86,9 +100,12 @@ def _summary(rows: Result, startup: Result) -> str:
     )
 
 
-def _replace(page: Path, name: str, block: str) -> None:
+def _filled(page: Path, blocks: dict[str, str]) -> str:
+    """Return the text of a page with each block in its place."""
     text = page.read_text(encoding="utf-8")
-    place = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    if not place.search(text):
-        raise ValueError(f"{page.name} has no place for {name}. Write <!-- figures: {name} -->")
-    page.write_text(place.sub(lambda m: f"{m[1]}\n{block}\n\n{m[2]}", text), encoding="utf-8")
+    for name, block in blocks.items():
+        place = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not place.search(text):
+            raise ValueError(f"{page.name} has no place for {name}. Write <!-- figures: {name} -->")
+        text = place.sub(lambda found, block=block: f"{found[1]}\n{block}\n\n{found[2]}", text)
+    return text

@@ -8,6 +8,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
 _SCHEMA = 1
+_ADDRESS = re.compile(r"https?://\S+")
+_PATH = re.compile(r"(?<![\w.~/])/(?:[^\s/]+/)*(?=[^\s/])")
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,17 @@ def save(result: Result, folder: Path) -> Path:
     """Write it, and return the file's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.question}.json"
-    record = {"schema": _SCHEMA, **asdict(result)}
+    record = {"schema": _SCHEMA, **asdict(result), "notes": [*map(clean, result.notes)]}
     text = json.dumps(record, indent=1, ensure_ascii=False)
     # Lists of numbers on one line: a file that one can read.
     text = re.sub(r"\[\s+([-\d.e,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def clean(text: str) -> str:
+    """Return what may be published: without addresses, and of absolute paths the last name."""
+    return _PATH.sub("", _ADDRESS.sub("", text))
 
 
 def load(path: Path) -> Result:

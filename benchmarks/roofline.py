@@ -16,7 +16,8 @@ import torch
 from onnx import shape_inference
 from torch import Tensor
 
-from benchmarks.measuring import Rule, Timing, in_turns, repeated
+from benchmarks.measuring import Rule, Timing, in_turns
+from benchmarks.turns.serving import per_picture
 from gclf_export.inspection import count_multiply_adds
 
 _MOVING = ("Conv", "Gemm", "MatMul", "MaxPool", "AveragePool", "ReduceMean")
@@ -80,7 +81,9 @@ def measure_ceilings(device: str, rule: Rule) -> list[dict[str, Any]]:
     try:
         works = _works(device)
         turns = {
-            name: partial(repeated, partial(_finished, device, work), at_least_s=_TURN_S)
+            name: partial(
+                per_picture, [partial(_finished, device, work)], pictures=1, at_least_s=_TURN_S
+            )
             for name, (work, _) in works.items()
         }
         timings = in_turns(turns, rule)

@@ -24,12 +24,10 @@ from gclf_runtime.sinks.files import RowFile
 from gclf_runtime.sinks.rows import Columns, CsvCodec
 from gclf_runtime.sources import Skipped, open_sources
 
-_BATCH = 16  # what the pipeline runs on a CPU
-
 
 @dataclass(frozen=True)
 class Stages:
-    """CPU microseconds per picture; `whole` is the pipeline from list to rows."""
+    """CPU microseconds per picture; `whole` is the pipeline from folder to rows."""
 
     read: float
     decode: float
@@ -52,15 +50,21 @@ class Stages:
         return {**asdict(self), "rest": self.rest, "limit": self.limit}
 
 
-def measure_stages(model: Path, pictures: list[Path], *, rounds: int) -> Stages:
-    """Return the medians of some rounds over some pictures."""
-    found = [_once(model, pictures) for _ in range(rounds)]
-    return Stages(*(median(column) for column in zip(*found, strict=True)))
+def measure_stages(model: Path, folder: Path, *, rounds: int) -> Stages:
+    """Return the medians of some rounds over the pictures of a folder; one before does not count.
 
-
-def _once(model: Path, pictures: list[Path]) -> tuple[float, ...]:
+    The session and the pipeline that are timed have run once, and have grown what they need.
+    """
     classifier = Classifier(model, device="cpu", threads=1)
     session = OnnxSession(model, device="cpu")
+    pictures = sorted(folder.rglob("*.jpg"))
+    found = [_once(classifier, session, folder, pictures) for _ in range(rounds + 1)]
+    return Stages(*(median(column) for column in zip(*found[1:], strict=True)))
+
+
+def _once(
+    classifier: Classifier, session: OnnxSession, folder: Path, pictures: list[Path]
+) -> tuple[float, ...]:
     spec, count = classifier.spec.input, len(pictures)
     encoded = [path.read_bytes() for path in pictures]
     pixels_nhwc = np.stack([images.load(data, spec) for data in encoded])
@@ -70,7 +74,7 @@ def _once(model: Path, pictures: list[Path]) -> tuple[float, ...]:
     by_pillow = _cpu_us(lambda: [images.load(data, spec) for data in encoded], count)
     jpeg.library = library
     network = _cpu_us(lambda: _run(session, pixels_nhwc), count)
-    whole = _cpu_us(lambda: _pipeline(classifier, pictures), count)
+    whole = _cpu_us(lambda: _pipeline(classifier, folder), count)
     return read, decode, by_pillow, network, whole
 
 
@@ -89,16 +93,16 @@ def _read(path: Path) -> bytes:
 
 
 def _run(session: OnnxSession, pixels_nhwc: NDArray[np.uint8]) -> None:
-    for start in range(0, len(pixels_nhwc), _BATCH):
-        session.run(pixels_nhwc[start : start + _BATCH])
+    for start in range(0, len(pixels_nhwc), session.batch_size):
+        session.run(pixels_nhwc[start : start + session.batch_size])
 
 
-def _pipeline(classifier: Classifier, pictures: list[Path]) -> None:
+def _pipeline(classifier: Classifier, folder: Path) -> None:
     """What the command does once it has started."""
     columns = Columns(label_names=classifier.spec.label_names)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = RowFile(Path(folder) / "rows.csv", CsvCodec(columns), {})
-        items = open_sources([str(path) for path in pictures], Skipped())
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = RowFile(Path(scratch) / "rows.csv", CsvCodec(columns), {})
+        items = open_sources([str(folder)], Skipped())
         for _ in run_batch(classifier, items, columns, Tally(), rows=rows):
             pass
         rows.close()

@@ -1,6 +1,7 @@
 """How long from a command to its first answer, and how long does an import take?
 
-A whole process on a folder of one picture, files in the page cache; bytecode compiled for all.
+A whole process on a folder of one picture, files in the page cache; bytecode compiled for all. Ours
+runs the network of the others, and the one that it brings.
 """
 
 import sys
@@ -9,54 +10,67 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import PEERS, Command, Ours, able
+from benchmarks.contenders import (
+    OURS_EMBEDDED,
+    SAME,
+    Command,
+    able,
+    check_rows,
+    commands_of,
+    ours_of,
+    peers_of,
+)
 from benchmarks.environments import python_of
-from benchmarks.files_to_rows import NETWORK
 from benchmarks.measuring import in_turns
 from benchmarks.processes import run
 from benchmarks.results import Result
-from benchmarks.tables import NOT_STABLE, in_seconds, markdown, times
-from benchmarks.workplace import EMBEDDED, Workplace
+from benchmarks.tables import NOT_STABLE, bound_of, in_seconds, markdown, times
+from benchmarks.workplace import Workplace
 
-_OURS = "gclf-infer"
-_IMPORTS = ("gclf_runtime", "onnxruntime", "torch", "torchvision")  # in the project's environment
+# In the project's environment; gclf_runtime itself imports nothing before it is asked to.
+_IMPORTS = (
+    "from gclf_runtime import Classifier",
+    "import onnxruntime",
+    "import torch",
+    "import torchvision",
+)
 
 
 def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     """Start everybody."""
     notes: list[str] = []
-    folder, rows = place.faces(1), place.rows("first")
-    ours = Ours(_OURS, EMBEDDED)
-    commands: dict[str, Command] = {_OURS: lambda: ours.command(folder, rows)}
+    commands = commands_of(place, place.faces(1), ours_of(place), peers_of(place))
+    first = able(
+        commands, "one picture", notes, check=lambda who: check_rows(place.rows(who), expected=1)
+    )
     own = _IMPORTS[: 2 if place.quick else None]
-    imports: dict[str, Command] = {name: partial(_import, sys.executable, name) for name in own}
-    if place.with_peers:
-        models = place.models(NETWORK)
-        for peer in PEERS:
-            commands[peer.name] = lambda peer=peer: peer.command(folder, models, rows)
-            imports.setdefault(
-                peer.imports, lambda peer=peer: _import(python_of(peer.adapter), peer.imports)
-            )
-    nothing: dict[str, Command] = {"python -c pass": lambda: [sys.executable, "-c", "pass"]}
+    imports: dict[str, Command] = {
+        statement: partial(_python, sys.executable, statement) for statement in own
+    }
+    for peer in peers_of(place):
+        statement = f"import {peer.imports}"
+        imports.setdefault(statement, partial(_python_of_peer, peer.adapter, statement))
+    nothing: dict[str, Command] = {"pass": partial(_python, sys.executable, "pass")}
     found = [
-        *_timed("first answer", commands, place, notes),
-        *_timed("import", imports, place, notes),
-        *_timed("python", nothing, place, notes),
+        *_timed("first answer", first, place),
+        *_timed("import", able(imports, "an import", notes), place),
+        *_timed("python", able(nothing, "nothing", notes), place),
     ]
     return found, notes
 
 
-def _import(python: str | Path, name: str) -> list[str]:
-    return [str(python), "-c", f"import {name}"]
+def _python(python: str | Path, statement: str) -> list[str]:
+    return [str(python), "-c", statement]
 
 
-def _timed(
-    what: str, commands: dict[str, Command], place: Workplace, notes: list[str]
-) -> list[dict[str, Any]]:
-    willing = able(commands, f"the question of the {what}", notes)
+def _python_of_peer(adapter: Path, statement: str) -> list[str]:
+    return _python(python_of(adapter), statement)
 
-    def turn(command: Command) -> list[float]:
-        return [run(command()).seconds]
+
+def _timed(what: str, willing: dict[str, Command], place: Workplace) -> list[dict[str, Any]]:
+
+    def turn(command: Command) -> float:
+        return run(command()).seconds
 
     rule = replace(place.rule, warm_up=0)
     timings = in_turns({who: partial(turn, command) for who, command in willing.items()}, rule)
@@ -64,24 +78,22 @@ def _timed(
 
 
 def tables(result: Result) -> str:
-    """Return first answers, then imports."""
+    """Return first answers, beside ours with the same network where it was asked, then imports."""
     answers = [row for row in result.rows if row["what"] == "first answer"]
-    ours = next(row["seconds"] for row in answers if row["who"] == _OURS)
+    by, bound = {row["who"]: row["seconds"] for row in answers}, bound_of(result.conditions)
+    ours = SAME if SAME in by else OURS_EMBEDDED
     first = [
-        [row["who"], in_seconds(row["seconds"]), times(row["seconds"], ours)]
+        [row["who"], in_seconds(row["seconds"]), times(row["seconds"], by[ours], bound=bound)]
         for row in sorted(answers, key=lambda row: row["seconds"]["median"])
     ]
     rest = [
-        [
-            f"{row['what']} {row['who']}" if row["what"] == "import" else row["who"],
-            in_seconds(row["seconds"]),
-        ]
+        [f"`{row['who']}`", in_seconds(row["seconds"])]
         for row in result.rows
         if row["what"] != "first answer"
     ]
     return "\n\n".join(
         [
-            markdown(("command to first answer", "seconds", f"{_OURS} is"), first),
+            markdown(("command to first answer", "seconds", f"{ours} is"), first),
             markdown(("a process that does no more than", "seconds"), rest),
             NOT_STABLE,
         ]

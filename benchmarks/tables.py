@@ -1,11 +1,13 @@
 """Figures as Markdown: thousands with commas, what is not stable with a tilde before it."""
 
+import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.measuring import interval
+from benchmarks.measuring import Rule, interval
 
+_RULE = Rule()
 NOT_STABLE = "A tilde (~) stands before a figure whose median was not known within the bound."
 
 
@@ -15,26 +17,45 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, marks, *rows])
 
 
+def bound_of(conditions: Mapping[str, Any]) -> float:
+    """Return how well the medians of a result were to be known; infinite where it was quick."""
+    bound = conditions["rule"]["bound"]
+    return math.inf if bound is None else bound
+
+
+def tilde(timing: Mapping[str, Any]) -> str:
+    """Return what stands before a figure."""
+    return "" if timing["is_stable"] else "~"
+
+
+def rates(timing: Mapping[str, Any], count: float) -> tuple[float, float, float]:
+    """Return per second what `count` was done of: by the median, and the ends of its interval."""
+    return count / timing["median"], count / timing["high"], count / timing["low"]
+
+
 def per_second(timing: dict[str, Any], count: int) -> str:
     """Return a rate with its interval, of the seconds that `count` took."""
-    low, high = (count / timing[end] for end in ("high", "low"))
-    tilde = "" if timing["is_stable"] else "~"
-    return f"{tilde}{count / timing['median']:,.0f} ({low:,.0f} to {high:,.0f})"
+    middle, low, high = rates(timing, count)
+    return f"{tilde(timing)}{middle:,.0f} ({low:,.0f} to {high:,.0f})"
 
 
 def in_seconds(timing: dict[str, Any]) -> str:
     """Return seconds with their interval."""
-    tilde = "" if timing["is_stable"] else "~"
-    return f"{tilde}{timing['median']:.2f} ({timing['low']:.2f} to {timing['high']:.2f})"
+    return f"{tilde(timing)}{timing['median']:.3f} ({timing['low']:.3f} to {timing['high']:.3f})"
 
 
-def times(slow: dict[str, Any], fast: dict[str, Any]) -> str:
-    """Return how many times as fast the second is, by the ratios of each round."""
+def times(slow: dict[str, Any], fast: dict[str, Any], *, bound: float = _RULE.bound) -> str:
+    """Return how many times as fast the second is, by the ratios of each round.
+
+    They have a tilde of their own: two figures may be unsteady, and what divides them known.
+    """
     ratios = [a / b for a, b in zip(slow["rounds"], fast["rounds"], strict=True)]
     low, high = interval(ratios)
-    return f"{statistics.median(ratios):.2f}× ({low:.2f} to {high:.2f})"
+    middle = statistics.median(ratios)
+    is_known = len(ratios) >= _RULE.least and max(high - middle, middle - low) <= bound * middle
+    return f"{'' if is_known else '~'}{middle:.2f}× ({low:.2f} to {high:.2f})"
 
 
 def plain(timing: dict[str, Any], count: int) -> str:
     """Return a rate without its interval."""
-    return f"{'' if timing['is_stable'] else '~'}{count / timing['median']:,.0f}"
+    return f"{tilde(timing)}{count / timing['median']:,.0f}"

@@ -1,6 +1,6 @@
 """How much faster does gclf-train learn than the plain way, on the same pictures and network?
 
-The plain way is what tutorials do: torchvision's ImageFolder, a DataLoader with two workers,
+The plain way is what tutorials do: torchvision's ImageFolder, a DataLoader with a worker per CPU,
 torchvision's transforms (resize, random crop with a padding of 4, flip, tensor, normalise), eager
 float32 in NCHW; on CUDA with pinned memory. Ours is `gclf_trainer.loop.Training` as gclf-train runs
 it. Both have AdamW, one cycle and a clipped gradient, and learn from the same files in batches of
@@ -15,21 +15,17 @@ import pstats
 import random
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - the name every PyTorch reader knows
-from torch.utils.data import DataLoader
-from torchvision import transforms  # pyright: ignore[reportMissingTypeStubs]
-from torchvision.datasets import ImageFolder  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks.measuring import in_turns
+from benchmarks.plain_training import MEAN, SIZE, STD, PlainTraining
 from benchmarks.results import Result
-from benchmarks.tables import NOT_STABLE, markdown, per_second, times
+from benchmarks.tables import NOT_STABLE, bound_of, markdown, per_second, rates, times
 from benchmarks.workplace import Workplace
 from gclf_runtime import InputSpec
 from gclf_trainer import Recipe
@@ -38,13 +34,11 @@ from gclf_trainer.evaluation import Normalise
 from gclf_trainer.folders import Folders, read_folders
 from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
-from gclf_trainer.optimizers import scheduler_of
 from gclf_trainer.pixels import Dataset, load_dataset
 
 _NETWORKS = ("cnn", "resnet10")
-_PICTURES, _SIZE, _BATCH, _WORKERS, _SEED = 4096, 64, 128, 2, 0
+_PICTURES, _BATCH, _SEED = 4096, 128, 0
 _EPOCHS = 25  # of a usual training, over which decoding is spread
-_MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 # What our time is spent on, by the names that the profiler has for it; none is within another.
 _PARTS = {
@@ -79,7 +73,7 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     with tempfile.TemporaryDirectory() as name:
         chosen = _choose(faces, Path(name) / "data", 256 if place.quick else _PICTURES)
         folders = read_folders(chosen, val_split=0.01, seed=_SEED)
-        spec, cache = InputSpec(height=_SIZE, width=_SIZE), Path(name) / "cache"
+        spec, cache = InputSpec(height=SIZE, width=SIZE), Path(name) / "cache"
         start = time.perf_counter()
         dataset = load_dataset(folders, spec, cache=cache)
         task = _Task(chosen, folders, dataset, time.perf_counter() - start, place.device)
@@ -100,12 +94,14 @@ def _measure(network: str, task: _Task, place: Workplace) -> list[dict[str, Any]
     """Let both take turns."""
     epochs = 2 * (place.rule.most + place.rule.warm_up + 1)  # the rates of one cycle, never its end
     recipe = Recipe(epochs=epochs, batch_size=_BATCH, seed=_SEED)
-    plain, ours = _Plain(network, task, recipe), _ours(network, task, recipe)
+    made, paths = _network(network, task), task.folders.train.paths
+    plain = PlainTraining(made, task.data, paths, recipe, torch.device(task.device))
+    ours = _ours(network, task, recipe)
     pictures = len(task.dataset.train.paths)
     timings = in_turns(
         {
-            "plain": lambda: [pictures / plain.run_epoch()],
-            "gclf": lambda: [pictures / ours.run_epoch().images_per_second],
+            "plain": lambda: pictures / plain.run_epoch(),
+            "gclf": lambda: pictures / ours.run_epoch().images_per_second,
         },
         place.rule,
     )
@@ -119,82 +115,14 @@ def _measure(network: str, task: _Task, place: Workplace) -> list[dict[str, Any]
     return rows
 
 
-class _Plain:
-    """The plain way."""
-
-    def __init__(self, network: str, task: _Task, recipe: Recipe) -> None:
-        self._device = torch.device(task.device)
-        size = (_SIZE, _SIZE)
-        steps = [
-            transforms.Resize(size),
-            transforms.RandomCrop(size, padding=4),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(_MEAN, _STD),
-        ]
-        pictures = ImageFolder(str(task.data), transforms.Compose(steps))
-        wanted = {str(path) for path in task.folders.train.paths}  # not those of validation
-        pictures.samples = [sample for sample in pictures.samples if sample[0] in wanted]
-        assert len(pictures) == len(wanted)
-        self._is_cuda = self._device.type == "cuda"
-        self._loader: DataLoader[Any] = DataLoader(
-            pictures,
-            batch_size=recipe.batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=_WORKERS,
-            persistent_workers=_WORKERS > 0,
-            pin_memory=self._is_cuda,
-        )
-        self._network = _network(network, task).to(self._device)
-        self._optimizer = torch.optim.AdamW(
-            self._network.parameters(), lr=recipe.peak_rate, weight_decay=recipe.decay
-        )
-        self._scheduler = scheduler_of(self._optimizer, recipe, len(self._loader))
-        self._clip_norm = recipe.clip_norm
-        self.seconds, self.waited = 0.0, 0.0
-
-    def run_epoch(self) -> float:
-        """Learn from every picture once; return pictures per second."""
-        self._network.train()
-        start = time.perf_counter()
-        learnt, waited, total = 0, 0.0, 0.0
-        for taken, (pixels, labels) in _waiting(iter(self._loader)):
-            waited += taken
-            pixels = pixels.to(self._device, non_blocking=True)
-            labels = labels.to(self._device, non_blocking=True)
-            loss = F.cross_entropy(self._network(pixels), labels)
-            self._optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self._network.parameters(), self._clip_norm)
-            self._optimizer.step()
-            self._scheduler.step()
-            total += loss.item()  # to show it, as everyone does
-            learnt += len(labels)
-        seconds = time.perf_counter() - start
-        self.seconds, self.waited = self.seconds + seconds, self.waited + waited
-        return learnt / seconds
-
-
-def _waiting(batches: Iterator[Any]) -> Iterator[tuple[float, Any]]:
-    """Yield each batch with the seconds that it was waited for."""
-    while True:
-        start = time.perf_counter()
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        yield time.perf_counter() - start, batch
-
-
 def _network(name: str, task: _Task) -> nn.Module:
     torch.manual_seed(_SEED)
-    spec = InputSpec(height=_SIZE, width=_SIZE)
+    spec = InputSpec(height=SIZE, width=SIZE)
     return build(name, len(task.folders.label_names), spec)
 
 
 def _ours(network: str, task: _Task, recipe: Recipe) -> Training:
-    made, normalise = _network(network, task), Normalise(_MEAN, _STD)
+    made, normalise = _network(network, task), Normalise(MEAN, STD)
     train, val = task.dataset.train, task.dataset.val
     return Training(made, normalise, train, val, recipe, torch.device(task.device))
 
@@ -212,7 +140,7 @@ def _spent(training: Training) -> dict[str, float]:
         key = (Path(file).name, function)
         found[key] = found.get(key, 0) + seconds
     whole = found["loop.py", "_learn"]
-    return {part: found.get(key, 0.0) / whole for part, key in _PARTS.items()}
+    return {part: found[key] / whole for part, key in _PARTS.items()}
 
 
 def tables(result: Result) -> str:
@@ -228,7 +156,7 @@ def tables(result: Result) -> str:
                 f"{network}, {ours['precision']}",
                 per_second(plain["seconds"], count),
                 per_second(ours["seconds"], count),
-                times(plain["seconds"], ours["seconds"]),
+                times(plain["seconds"], ours["seconds"], bound=bound_of(result.conditions)),
                 f"{learning[0] / (learning[1] + decoding):.2f}×",
             ]
         )
@@ -253,9 +181,7 @@ def plot(result: Result, path: Path) -> None:
 
     groups: dict[str, dict[str, tuple[float, float, float]]] = {}
     for row in result.rows:
-        taken = row["seconds"]
-        speeds = [row["pictures"] / taken[end] for end in ("median", "high", "low")]
         title = f"{row['network']}, pictures learnt per second"
         who = "gclf-train" if row["who"] == "gclf" else "ImageFolder + DataLoader"
-        groups.setdefault(title, {})[who] = (speeds[0], speeds[1], speeds[2])
+        groups.setdefault(title, {})[who] = rates(row["seconds"], row["pictures"])
     bars(groups, path, marked="gclf")

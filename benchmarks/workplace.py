@@ -1,10 +1,13 @@
 """What every question is given: options, and pictures and models made once."""
 
+import hashlib
+import math
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measuring import Rule
 from benchmarks.pictures import make_faces, make_photos, sources
@@ -17,7 +20,8 @@ class Workplace:
     """Where and how to measure.
 
     Attributes:
-        scratch: A folder for pictures and models; what is there already is used again.
+        scratch: A folder for pictures and models; what is there already, of the same faces or
+            weights, is used again.
         data: Has `faces/val`; the examples are used where it is absent.
         quick: Small sizes and one round.
         rule: When to stop.
@@ -36,11 +40,13 @@ class Workplace:
 
     def faces(self, count: int) -> Path:
         """Return a folder of small faces."""
-        return self._made(f"faces-{count}", lambda f: make_faces(sources(self.data), f, count))
+        found = sources(self.data)
+        return self._made(f"faces-{count}-of-{len(found)}", lambda f: make_faces(found, f, count))
 
     def photos(self, count: int) -> Path:
         """Return a folder of large photos."""
-        return self._made(f"photos-{count}", lambda f: make_photos(sources(self.data), f, count))
+        found = sources(self.data)
+        return self._made(f"photos-{count}-of-{len(found)}", lambda f: make_photos(found, f, count))
 
     def linked(self, folder: Path, count: int) -> Path:
         """Return a folder of so many links to the pictures of another."""
@@ -59,13 +65,21 @@ class Workplace:
         from benchmarks.models import prepare  # torch takes seconds
 
         checkpoint = self.checkpoints.get(network)
-        return self._made(f"{network}-model", lambda f: prepare(f, network, checkpoint))
+        weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:8] if checkpoint else "drawn"
+        return self._made(f"{network}-{weights}", lambda f: prepare(f, network, checkpoint))
 
     def rows(self, who: str) -> Path:
         """Return the file that somebody writes rows to, over those of the turn before."""
         (self.scratch / "rows").mkdir(parents=True, exist_ok=True)
         words = "".join(letter if letter.isalnum() else "-" for letter in who)
         return self.scratch / "rows" / f"{words}.csv"
+
+    def record(self) -> dict[str, Any]:
+        """Return what a result file keeps of it; null for what is without a limit."""
+        rule = {
+            name: None if value == math.inf else value for name, value in asdict(self.rule).items()
+        }
+        return {"rule": rule, "source_pictures": len(sources(self.data))}
 
     def _made(self, name: str, make: Callable[[Path], Path]) -> Path:
         """Make a folder whole, or use it."""

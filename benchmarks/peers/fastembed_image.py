@@ -11,9 +11,9 @@
 """fastembed: ImageEmbedding over a local model folder, whose "embedding" is the probabilities.
 
 It follows the "Image embeddings" part of its README and the documentation of `parallel`, which is
-the fourth argument: none, or a number of processes. The
-name is one that it knows, for its list is closed; the folder is ours. fastembed scales each
-embedding to length 1, and divided by their sum probabilities are themselves again.
+the fourth argument: none, or a number of processes, of which 0 means one per CPU. The name is one
+that it knows, for its list is closed; the folder is ours. fastembed scales each embedding to
+length 1, and divided by their sum probabilities are themselves again.
 """
 
 import csv

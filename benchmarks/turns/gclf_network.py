@@ -21,7 +21,7 @@ def _pixels(path: str) -> NDArray[np.uint8]:
     return np.load(path)
 
 
-def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
+def _answer(request: dict[str, Any]) -> float | list[list[float]]:
     session, batch_nhwc = _session(request["model"]), _pixels(request["pixels"])[: request["batch"]]
     if request["do"] == "answer":
         return session.run(batch_nhwc)[0].tolist()

@@ -1,6 +1,7 @@
-"""onnxruntime as its documentation has it: one InferenceSession, one caller, its own threads.
+"""onnxruntime as its documentation has it: one InferenceSession that computes on its own threads.
 
-A float NCHW model is given pixels that were made floats beforehand.
+Without a variant it has one caller; `a caller per core` has as many callers as threads, each of
+which computes for itself. A float NCHW model is given pixels that were made floats beforehand.
 """
 
 from functools import cache
@@ -28,14 +29,15 @@ def _pixels(path: str, is_float_nchw: bool) -> NDArray[Any]:
     return pixels_nhwc
 
 
-def _answer(request: dict[str, Any]) -> list[float] | list[list[float]]:
-    session: Any = _session(request["model"], request["threads"])
+def _answer(request: dict[str, Any]) -> float | list[list[float]]:
+    callers = request["threads"] if request["variant"] == "a caller per core" else 1
+    session: Any = _session(request["model"], request["threads"] // callers)
     is_float_nchw = session.get_inputs()[0].type == "tensor(float)"
     batch = _pixels(request["pixels"], is_float_nchw)[: request["batch"]]
     if request["do"] == "answer":
         return session.run(["probabilities"], {"images": batch})[0].tolist()
     return per_picture(
-        [lambda: session.run(["probabilities"], {"images": batch})],
+        [lambda: session.run(["probabilities"], {"images": batch})] * callers,
         pictures=len(batch),
         at_least_s=request["at_least_s"],
     )

@@ -4,46 +4,50 @@
 # [tool.uv]
 # exclude-newer = "2026-11-22T00:00:00Z"
 # ///
-"""OpenCV: `imdecode`, `resize` and the channels turned round, with each interpolation in use."""
+"""OpenCV: `imdecode`, `resize` and the channels turned round, with each interpolation in use.
 
-from functools import cache
-from pathlib import Path
-from typing import Any
+It cannot ask a picture for its size before decoding it. `IMREAD_REDUCED` is what an app may write
+that knows how large its pictures are: the smallest scale at which none is smaller than 64 px.
+"""
+
+from functools import partial
 
 import cv2  # pyright: ignore[reportMissingImports]
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.turns.serving import per_picture, serve
+from benchmarks.turns.decoders import SIDE, Decoder, serve_decoders
 
-_WAYS = {"OpenCV, INTER_AREA": cv2.INTER_AREA, "OpenCV, INTER_LINEAR": cv2.INTER_LINEAR}
-_SIDE = 64
-
-
-@cache
-def _read(paths: tuple[str, ...]) -> list[bytes]:
-    return [Path(path).read_bytes() for path in paths]
+_REDUCED = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
 
 
-def _decode(data: bytes, interpolation: int) -> NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=interpolation)
+def _decode(data: bytes, interpolation: int, flag: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    small = cv2.resize(image, (SIDE, SIDE), interpolation=interpolation)
     return cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
 
 
-def _answer(request: dict[str, Any]) -> Any:
-    if request["do"] == "names":
-        return list(_WAYS)
-    encoded, way = _read(tuple(request["pictures"])), _WAYS[request["name"]]
-    if request["do"] == "pixels":
-        return np.save(request["pixels"], np.stack([_decode(data, way) for data in encoded]))
-    return per_picture(
-        [lambda: [_decode(data, way) for data in encoded]],
-        pictures=len(encoded),
-        at_least_s=0.0,
-    )
+def _ways(encoded: list[bytes]) -> dict[str, Decoder]:
+    ways: dict[str, Decoder] = {
+        "OpenCV, INTER_AREA": partial(_decode, interpolation=cv2.INTER_AREA),
+        "OpenCV, INTER_LINEAR": partial(_decode, interpolation=cv2.INTER_LINEAR),
+    }
+    smallest = min(_shorter_side(data) for data in encoded)
+    flag = next((flag for scale, flag in _REDUCED.items() if smallest >= SIDE * scale), None)
+    if flag is not None:
+        ways["OpenCV, IMREAD_REDUCED"] = partial(_decode, interpolation=cv2.INTER_AREA, flag=flag)
+    return ways
+
+
+def _shorter_side(data: bytes) -> int:
+    height, width, _ = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape
+    return min(height, width)
 
 
 if __name__ == "__main__":
     cv2.setNumThreads(1)
-    serve(_answer)
+    serve_decoders(_ways)

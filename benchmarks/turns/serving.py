@@ -33,8 +33,8 @@ def serve(answer: Callable[[dict[str, Any]], Any]) -> None:
 
 def per_picture(
     works: Sequence[Callable[[], object]], *, pictures: int, at_least_s: float
-) -> list[float]:
-    """Let callers call on and on for one turn; return the seconds per picture, one value.
+) -> float:
+    """Let callers call on and on for one turn; return the seconds per picture.
 
     It is the mean of the turn for one caller too. The median of its calls would leave out the
     moments when the machine does other work, and those of several callers would not.
@@ -47,9 +47,9 @@ def per_picture(
     if len(works) == 1:
         start = time.perf_counter()
         calls = len(_until(start + at_least_s, works[0]))
-        return [(time.perf_counter() - start) / (calls * pictures)]
+        return (time.perf_counter() - start) / (calls * pictures)
     found = closed_loop(works, at_least_s=at_least_s)
-    return [1 / (found.per_second * pictures)]
+    return 1 / (found.per_second * pictures)
 
 
 @dataclass(frozen=True)

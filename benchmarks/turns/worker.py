@@ -1,7 +1,8 @@
 """Contenders that live in processes of their own, and take their turns when told.
 
-Each is alone in its process, with its own threads and libraries, yet all take part in one run. The
-other end is `benchmarks.turns.serving`.
+Each is alone in its process, with its own threads and libraries, yet all take part in one run; a
+module that says what it needs (PEP 723) has an environment of its own. The other end is
+`benchmarks.turns.serving`.
 """
 
 import json
@@ -12,6 +13,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from benchmarks.environments import environment_of, python_of, versions
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 300
@@ -26,17 +29,27 @@ class Worker:
 
     Args:
         module: Of `benchmarks.turns`.
-        python: The interpreter of its environment; the project's own when None.
+
+    Attributes:
+        name: The module's.
+        versions: Of the packages in its environment; none where it shares ours.
+
+    Raises:
+        PeerError: Its environment cannot be made.
     """
 
-    def __init__(self, module: str, *, python: Path | None = None) -> None:
+    def __init__(self, module: str) -> None:
         self.name = module
+        peer = _peer(module)
+        python = python_of(peer) if peer else Path(sys.executable)
+        self.versions = versions(peer) if peer else {}
         self._said = tempfile.TemporaryFile(  # noqa: SIM115 - open as long as the process runs
             "w+", encoding="utf-8", errors="replace"
         )
         self._process = subprocess.Popen(
-            [python or sys.executable, "-m", f"benchmarks.turns.{module}"],
+            [python, "-m", f"benchmarks.turns.{module}"],
             cwd=_ROOT,
+            env=environment_of(python),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -93,3 +106,10 @@ class Worker:
     def _last_words(self) -> str:
         self._said.seek(0)
         return " / ".join(self._said.read().strip().splitlines()[-5:]) or "it said nothing"
+
+
+def _peer(module: str) -> Path | None:
+    """Return the script of a module that says what it needs."""
+    script = Path(__file__).with_name(f"{module}.py")
+    is_peer = script.is_file() and script.read_text(encoding="utf-8").startswith("# /// script")
+    return script if is_peer else None

@@ -1,29 +1,24 @@
 from collections.abc import Iterator
-from math import inf
 
 import pytest
 
-from benchmarks.measuring import QUICK, Rule, Timing, in_turns, interval, ratio, repeated
+from benchmarks.measuring import QUICK, Rule, in_turns, interval
 
 
 class Counted:
-    """A contender that returns prepared turns, and writes its name down for each."""
+    """A contender whose turns are prepared, and writes its name down for each."""
 
-    def __init__(self, name: str, turns: Iterator[list[float]], order: list[str]) -> None:
+    def __init__(self, name: str, turns: Iterator[float], order: list[str]) -> None:
         self._name, self._turns, self._order = name, turns, order
 
-    def __call__(self) -> list[float]:
+    def __call__(self) -> float:
         self._order.append(self._name)
         return next(self._turns)
 
 
-def same(value: float) -> Iterator[list[float]]:
+def same(value: float) -> Iterator[float]:
     while True:
-        yield [value]
-
-
-def timing(*rounds: float) -> Timing:
-    return Timing(list(rounds), min(rounds), max(rounds), True, len(rounds), 0, 0, 0)
+        yield value
 
 
 # Ranks of the order statistics at 90 %: Conover, table A3 of the binomial with p = 0.5.
@@ -43,16 +38,16 @@ def test_too_few_values_have_their_extremes(count: int):
 
 def test_turns_end_when_every_median_is_known():
     order: list[str] = []
-    found = in_turns({"a": Counted("a", same(2.0), order)}, Rule(least=5, most=25, warm_up=0))
+    found = in_turns({"a": Counted("a", same(2.0), order)}, Rule(most=25, warm_up=0))
 
-    assert found["a"].rounds == [2.0] * 5
+    assert found["a"].rounds == [2.0] * 6
     assert found["a"].is_stable
     assert (found["a"].low, found["a"].high) == (2.0, 2.0)
 
 
 def test_one_unsteady_contender_keeps_all_going_to_the_most():
     order: list[str] = []
-    unsteady = ([float(value)] for value in range(1, 100))
+    unsteady = (float(value) for value in range(1, 100))
     contenders = {"a": Counted("a", same(2.0), order), "b": Counted("b", unsteady, order)}
 
     found = in_turns(contenders, Rule(most=9, warm_up=0))
@@ -63,7 +58,7 @@ def test_one_unsteady_contender_keeps_all_going_to_the_most():
 
 def test_the_budget_ends_the_turns_once_the_least_are_done():
     order: list[str] = []
-    unsteady = ([float(value)] for value in range(1, 100))
+    unsteady = (float(value) for value in range(1, 100))
 
     found = in_turns({"a": Counted("a", unsteady, order)}, Rule(least=6, most=25, budget_s=0.0))
 
@@ -72,12 +67,11 @@ def test_the_budget_ends_the_turns_once_the_least_are_done():
 
 def test_turns_to_warm_up_do_not_count():
     order: list[str] = []
-    turns = iter([[99.0], [98.0], *[[1.0]] * 5])
+    turns = iter([99.0, 98.0, *[1.0] * 6])
 
     found = in_turns({"a": Counted("a", turns, order)}, Rule(warm_up=2))
 
-    assert found["a"].rounds == [1.0] * 5
-    assert found["a"].samples == 5
+    assert found["a"].rounds == [1.0] * 6
 
 
 def test_every_round_has_all_in_an_order_drawn_anew():
@@ -94,15 +88,18 @@ def test_every_round_has_all_in_an_order_drawn_anew():
     assert order[repeat:] == order[:repeat]
 
 
-def test_a_turn_counts_by_its_median_and_its_values_by_percentiles():
-    order: list[str] = []
-    turns = iter([[1.0, 2.0, 100.0]] * 5)
+def test_a_median_is_stable_when_it_was_known_one_round_earlier_too():
+    # Of seven rounds the interval reaches to the extremes; of eight it leaves one out at each end.
+    turns = [1.0] * 5 + [9.0] + [1.0] * 3
+    found = {
+        rounds: in_turns(
+            {"a": Counted("a", iter(turns), [])}, Rule(least=rounds, most=rounds, warm_up=0)
+        )["a"]
+        for rounds in (7, 8, 9)
+    }
 
-    found = in_turns({"a": Counted("a", turns, order)}, Rule(warm_up=0))["a"]
-
-    assert found.median == 2.0
-    assert found.samples == 15
-    assert (found.p50, found.p95, found.p99) == (2.0, 100.0, 100.0)
+    assert [timing.high for timing in found.values()] == [9.0, 1.0, 1.0]
+    assert [timing.is_stable for timing in found.values()] == [False, False, True]
 
 
 def test_a_single_round_is_never_stable():
@@ -112,24 +109,3 @@ def test_a_single_round_is_never_stable():
 
     assert found.rounds == [1.0]
     assert not found.is_stable
-
-
-def test_a_ratio_is_of_each_round_and_not_of_the_medians():
-    # The machine was twice as slow in the last three rounds, for both.
-    slow, fast = timing(2, 2, 2, 4, 4), timing(1, 1, 1, 2, 2)
-
-    assert ratio(slow, fast) == (2.0, 2.0, 2.0)
-
-
-def test_a_ratio_of_other_rounds_is_refused():
-    with pytest.raises(ValueError, match="zip"):
-        ratio(timing(1, 2), timing(1, 2, 3))
-
-
-def test_repeated_calls_are_as_many_as_asked_for_at_least():
-    called: list[int] = []
-
-    taken = repeated(lambda: called.append(1), at_least_s=0.0, at_least=4)
-
-    assert len(taken) == len(called) == 4
-    assert all(0 <= value < inf for value in taken)

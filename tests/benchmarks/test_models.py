@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.models import prepare
+from benchmarks.turns.worker import Worker
 from gclf_runtime import Classifier, InputSpec, ModelSpec
 from gclf_trainer import checkpoint
 from gclf_trainer.networks import build
@@ -87,6 +88,16 @@ def test_the_form_of_torch_gives_the_same_probabilities_with_any_batch(made: Mad
     assert _softmax(all_nk.numpy()) == _about(made.probabilities_nk)
     assert _softmax(first_nk.numpy()) == _about(made.probabilities_nk[:1])
     assert spec["label_names"] == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize("variant", ["eager", "channels_last"])
+def test_torch_runs_the_trained_network_itself(made: Made, tmp_path: Path, variant: str):
+    np.save(tmp_path / "pixels.npy", made.pixels_nhwc)
+    asked = {"model": str(made.folder), "pixels": str(tmp_path / "pixels.npy"), "variant": variant}
+    with Worker("torch_network") as worker:
+        answers_nk = worker.ask(do="answer", threads=1, batch=5, **asked)
+
+    assert np.array(answers_nk) == _about(made.probabilities_nk)
 
 
 def test_the_int8_file_opens_and_says_so(made: Made):

@@ -13,15 +13,22 @@ from benchmarks.environments import PeerError, metadata
 from gclf_runtime import Classifier
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-ADAPTERS = sorted((ROOT / "benchmarks" / "peers").glob("*.py"))
+PROGRAMS = sorted((ROOT / "benchmarks" / "peers").glob("*.py"))
+TURNS = sorted(
+    path
+    for path in (ROOT / "benchmarks" / "turns").glob("*.py")
+    if path.read_text(encoding="utf-8").startswith("# /// script")
+)
+ADAPTERS = [*PROGRAMS, *TURNS]
 each_adapter = pytest.mark.parametrize("adapter", ADAPTERS, ids=[path.stem for path in ADAPTERS])
 
 
-def test_every_adapter_is_a_peer_or_a_network_of_one():
-    named = {peer.adapter for peer in PEERS}
+def test_every_program_is_run_by_a_peer():
+    assert {peer.adapter for peer in PEERS} == set(PROGRAMS)
 
-    assert named <= set(ADAPTERS)
-    assert all(path.stem.endswith("_network") for path in set(ADAPTERS) - named)
+
+def test_some_who_take_turns_have_an_environment_of_their_own():
+    assert {path.stem for path in TURNS} == {"opencv_decoding", "openvino_network"}
 
 
 @each_adapter
@@ -50,7 +57,8 @@ def test_an_adapter_compiles_and_hides_no_package_that_it_imports(adapter: Path)
 
     assert ast.get_docstring(tree)
     assert not imported & {path.stem for path in ADAPTERS}
-    assert not any(name.startswith("gclf") or name == "benchmarks" for name in imported)
+    assert not any(name.startswith("gclf") for name in imported)
+    assert adapter in TURNS or "benchmarks" not in imported
 
 
 def test_the_loop_answers_as_the_classifier_does(tmp_path: Path, colours: Path):

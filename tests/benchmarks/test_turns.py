@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.turns.serving import closed_loop, per_picture
@@ -23,6 +24,19 @@ def test_a_worker_answers_again_and_again():
     assert [sum(probabilities) for probabilities in answers] == pytest.approx([1.0] * 12)
     assert len(turn["seconds"]) == 2  # one call of each caller
     assert turn["per_second"] > 0
+
+
+@pytest.mark.parametrize("variant", ["", "a caller per core"])
+def test_onnxruntime_takes_turns_with_one_caller_or_one_per_core(variant: str, tmp_path: Path):
+    np.save(tmp_path / "pixels.npy", np.zeros((3, 64, 64, 3), np.uint8))
+    asked = {"model": str(EMBEDDED), "pixels": str(tmp_path / "pixels.npy"), "variant": variant}
+
+    with Worker("onnxruntime_network") as worker:
+        answers = worker.ask(do="answer", threads=2, batch=3, **asked)
+        turn = worker.ask(do="turn", threads=2, batch=3, at_least_s=0.0, **asked)
+
+    assert [sum(probabilities) for probabilities in answers] == pytest.approx([1.0] * 3)
+    assert turn > 0
 
 
 def test_a_request_that_fails_is_an_error_and_the_worker_lives_on():
@@ -60,12 +74,11 @@ def test_callers_work_at_the_same_time():
     shared = per_picture([together.wait] * 3, pictures=4, at_least_s=0.0)
 
     assert len(found.seconds) == 3
-    assert len(shared) == 1
+    assert shared > 0
 
 
 @pytest.mark.parametrize("callers", [1, 2])
-def test_a_turn_is_one_value_the_mean_of_its_calls(callers: int):
+def test_a_turn_is_the_mean_of_its_calls(callers: int):
     found = per_picture([lambda: time.sleep(0.01)] * callers, pictures=10, at_least_s=0.03)
 
-    assert len(found) == 1
-    assert 0.001 / callers <= found[0] < 0.1
+    assert 0.001 / callers <= found < 0.1

@@ -1,0 +1,96 @@
+"""Result files to pages: what is written where, and when nothing is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.publishing import publish_folder
+from benchmarks.results import Result, save
+
+CONDITIONS: dict[str, Any] = {
+    "date": "2026-11-22T10:00:00+00:00",
+    "cpu": "some",
+    "cpus": 2,
+    "memory_gb": 8.0,
+    "gpu": "",
+    "python": "3.11.7",
+    "versions": {"numpy": "2"},
+    "load_before": 0.1,
+    "seed": 1,
+    "commit": "abc",
+    "command": "python -m benchmarks run",
+    "rule": {"bound": 0.03},
+}
+SECONDS = {"rounds": [2.0] * 5, "median": 2.0, "low": 2.0, "high": 2.0, "is_stable": True}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a root with pages that have a place for memory, start-up and files."""
+    (tmp_path / "docs").mkdir()
+    places = ("memory", "startup", "files_to_rows")
+    page = "\n".join(f"# {name}\n<!-- figures: {name} -->\nstale\n<!-- end -->" for name in places)
+    (tmp_path / "docs" / "benchmarks.md").write_text(page)
+    (tmp_path / "README.md").write_text("<!-- figures: summary -->\n<!-- end -->\nafter\n")
+    return tmp_path
+
+
+def memory() -> Result:
+    rows = [{"who": "gclf", "count": 10, "peaks_mb": [80.0, 82.0]}]
+    return Result("memory", CONDITIONS, rows, ["fails at /somewhere/else/file.py"])
+
+
+def test_a_page_has_table_plot_conditions_and_notes(root: Path):
+    pytest.importorskip("matplotlib")
+    save(memory(), root / "results")
+
+    written = publish_folder(root / "results", root)
+
+    page = (root / "docs" / "benchmarks.md").read_text()
+    assert "stale" not in page.partition("# startup")[0]
+    assert "stale" in page.partition("# startup")[2]
+    assert "| gclf | 81 |" in page
+    assert "![How much memory does a run hold" in page
+    assert "2 cores of some, 8 GB" in page
+    assert "Note: fails at file.py" in page
+    assert written == [root / "docs/benchmarks/memory.png", root / "docs/benchmarks.md"]
+    assert written[0].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_nothing_is_written_where_one_figure_has_no_place(root: Path):
+    save(memory(), root / "results")
+    save(Result("callers", CONDITIONS, [], []), root / "results")
+    before = (root / "docs" / "benchmarks.md").read_text()
+
+    with pytest.raises(ValueError, match="Write <!-- figures: callers -->"):
+        publish_folder(root / "results", root)
+
+    assert (root / "docs" / "benchmarks.md").read_text() == before
+    assert not (root / "docs" / "benchmarks").exists()
+
+
+def test_the_summary_has_no_start_up_that_was_not_measured(root: Path):
+    pytest.importorskip("matplotlib")
+    stages = dict.fromkeys(("read", "decode", "decode_by_pillow", "network", "rest", "limit"), 1.0)
+    shared = {"count": 10, "seconds": SECONDS, "cpu_s": 1.0, "peak_mb": 80.0, "stages": stages}
+    names = ("gclf, cnn fp32", "gclf, resnet10 fp32")
+    rows = [
+        {"who": who, "pictures": pictures} | shared
+        for pictures in ("faces", "photos")
+        for who in names
+    ]
+    startup: dict[str, Any] = {
+        "what": "first answer",
+        "who": names[0],
+        "seconds": SECONDS | {"is_stable": False},
+    }
+    save(Result("files_to_rows", CONDITIONS, rows, []), root / "results")
+    save(Result("startup", CONDITIONS, [startup], []), root / "results")
+
+    publish_folder(root / "results", root)
+
+    readme = (root / "README.md").read_text()
+    assert "| gclf, cnn fp32 | 5 | 5 | ~2.00 | 80 |" in readme
+    assert "| gclf, resnet10 fp32 | 5 | 5 |  | 80 |" in readme
+    assert readme.endswith("<!-- end -->\nafter\n")
