@@ -10,62 +10,47 @@
 # [tool.uv]
 # exclude-newer = "2026-11-22T00:00:00Z"
 # ///
-"""Ultralytics: `yolo classify predict model=nchw.onnx source=FOLDER imgsz=64 batch=B save=False`.
+"""Ultralytics: `YOLO(model).predict(source, stream=True, verbose=False, imgsz=64, batch=B)`.
 
-It follows the "Predict" and "CLI" pages of its documentation: the command is run through its own
-entry point, and the rows are read from the log that it prints, to two decimals. The pictures with
-the answers drawn on them, which it saves unless told otherwise, are left out. The batch is the
-fourth argument: it takes 1 unless told otherwise, and was fastest with 64 of 1, 16 and 64.
+It follows the "Predict" page of its documentation: pictures in folders are named by a pattern, and
+results are taken as they come. It was as fast as its command `yolo classify predict` in batches of
+64, and 7 % faster one by one, where that command prints a line per picture. The batch is the fourth
+argument: it takes 1 unless told otherwise, and was fastest with 64 of 1, 16 and 64.
 """
 
-import contextlib
 import csv
-import io
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
-
-# image 1/200 /a/folder/00000.jpg: 64x64 female 0.93, male 0.07, 1.2ms
-_LINE = re.compile(r"image \d+/\d+ (.+): \d+x\d+ (.+?) (\d\.\d+),? ")
 
 
 def main(pictures: Path, model: Path, output: Path, batch: int) -> None:
     """Classify every picture of a folder."""
     spec = json.loads((model / "spec.json").read_text())
-    sys.argv = [
-        "yolo",
-        "classify",
-        "predict",
-        f"model={model.resolve() / 'nchw.onnx'}",
-        f"source={pictures.resolve()}/**/*.jpg",
-        f"imgsz={spec['height']}",
-        f"batch={batch}",
-        "save=False",
-    ]
-    log = io.StringIO()
-    output = output.resolve()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, output.open("w", newline="") as file:
         os.environ |= {
             "YOLO_CONFIG_DIR": scratch,
             "YOLO_AUTOINSTALL": "false",
             "YOLO_OFFLINE": "true",
         }
-        os.chdir(scratch)  # it writes runs/ where it stands
-        with contextlib.redirect_stdout(log):
-            from ultralytics import settings
+        from ultralytics import YOLO, settings
 
-            settings.update({"sync": False})  # or it reports to its makers
-            from ultralytics.cfg import entrypoint
-
-            entrypoint()
-        os.chdir(output.parent)
-    with output.open("w", newline="") as file:
+        settings.update({"sync": False})  # or it reports to its makers
         rows = csv.writer(file)
         rows.writerow(("path", "label", "probability"))
-        rows.writerows(_LINE.findall(log.getvalue()))
+        answers = YOLO(model / "nchw.onnx", task="classify").predict(
+            f"{pictures}/**/*.jpg",
+            stream=True,
+            verbose=False,
+            imgsz=spec["height"],
+            batch=batch,
+            project=scratch,
+        )
+        for answer in answers:
+            best = answer.probs
+            rows.writerow((answer.path, answer.names[best.top1], float(best.top1conf)))
 
 
 if __name__ == "__main__":

@@ -55,3 +55,14 @@ def test_what_cannot_be_asked_is_refused(words: list[str], said: str):
 
     assert found.exit_code == 2
     assert said in found.output
+
+
+def test_a_question_that_fails_is_named_and_the_others_are_answered(tmp_path: Path):
+    (tmp_path / "scratch" / "faces-1-of-12").mkdir(parents=True)  # nothing to start on
+    words = ["startup", "decoding", "--quick", "--scratch", str(tmp_path / "scratch")]
+
+    found = CliRunner().invoke(app, ["run", *words, "--output", str(tmp_path / "results")])
+
+    assert found.exit_code == 1
+    assert "error: startup was not answered: " in found.output
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["decoding.json"]

@@ -30,9 +30,7 @@ def root(tmp_path: Path) -> Path:
     """Return a root with pages that have a place for memory, start-up and files."""
     (tmp_path / "docs").mkdir()
     places = ("memory", "startup", "files_to_rows")
-    page = "".join(
-        f"# {name}\n\n<!-- figures: {name} -->\nstale\n<!-- end -->\n" for name in places
-    )
+    page = "\n".join(f"# {name}\n<!-- figures: {name} -->\nstale\n<!-- end -->" for name in places)
     (tmp_path / "docs" / "benchmarks.md").write_text(page)
     (tmp_path / "README.md").write_text("<!-- figures: summary -->\n<!-- end -->\nafter\n")
     return tmp_path
