@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import results
 from benchmarks.conditions import machine
 from benchmarks.results import Result
-from benchmarks.tables import markdown, plain, tilde
+from benchmarks.tables import NOT_STABLE, markdown, plain, tilde
 
 _ROOT = Path(__file__).parent.parent
 _SUMMARY = "summary"
@@ -76,7 +76,8 @@ def _summary(rows: Result, startup: Result) -> str:
     first = {row["who"]: row["seconds"] for row in startup.rows if row["what"] == "first answer"}
     lines: list[list[str]] = []
     by = {(row["who"], row["pictures"]): row for row in rows.rows}
-    for who in dict.fromkeys(row["who"] for row in rows.rows):
+    by_speed = sorted(rows.rows, key=lambda row: row["seconds"]["median"] / row["count"])
+    for who in dict.fromkeys(row["who"] for row in by_speed):
         both = [by.get((who, pictures)) for pictures in ("faces", "photos")]
         started = first.get(who)
         lines.append(
@@ -95,9 +96,8 @@ def _summary(rows: Result, startup: Result) -> str:
         "first answer, s",
         "peak MB",
     )
-    return (
-        f"{markdown(header, lines)}\n\n{machine(rows.conditions)}; `{rows.conditions['command']}`"
-    )
+    said = f"{machine(rows.conditions)}; `{rows.conditions['command']}`"
+    return "\n\n".join([markdown(header, lines), NOT_STABLE, said])
 
 
 def _filled(page: Path, blocks: dict[str, str]) -> str:
