@@ -3,6 +3,7 @@
 Axes: n batch, h height, w width, c channels (RGB), k classes.
 """
 
+from collections import Counter
 from typing import Any
 
 import onnx
@@ -65,6 +66,7 @@ def to_onnx(deployable: Deployable, spec: InputSpec) -> onnx.ModelProto:
     model.ir_version = IR_VERSION
     _forget_the_build(model)
     _require_operators(model)
+    _relu_before_pooling(model.graph)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -101,3 +103,21 @@ def _forget_the_build(model: onnx.ModelProto) -> None:
     for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ""
+
+
+def _relu_before_pooling(graph: onnx.GraphProto) -> None:
+    """Move each Relu that follows a MaxPool before it: both keep the order of numbers.
+
+    There it is a part of the convolution; and in int8 the pooling stays in int8, for what it
+    takes and gives then has one scale. That is a third of the tutorials' network's time.
+    """
+    takers = Counter(name for node in graph.node for name in node.input)
+    relus = {node.input[0]: node for node in graph.node if node.op_type == "Relu"}
+    for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
+        pooled = pool.output[0]
+        if len(pool.output) == 1 and takers[pooled] == 1 and pooled in relus:
+            relu = relus[pooled]
+            relu.input[0], pool.output[0] = pool.input[0], relu.output[0]
+            relu.output[0] = pool.input[0] = pooled
+            graph.node.remove(relu)
+            graph.node.insert(list(graph.node).index(pool), relu)
