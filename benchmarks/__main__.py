@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,8 @@ from benchmarks.processes import ProcessError
 from benchmarks.results import Result
 from benchmarks.turns.worker import WorkerError
 from benchmarks.workplace import Workplace
+from gclf_runtime import GclfError
+from gclf_trainer.networks import NETWORKS
 
 # In the order in which they are asked and written down.
 QUESTIONS = (
@@ -59,17 +61,21 @@ def run(
         Path | None, typer.Option(help="Folder of the results; benchmarks/results/DATE-HARDWARE.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help=f"cpu, or cuda for {' and '.join(_ON_DEVICE)}.")
+        Literal["cpu", "cuda"], typer.Option(help=f"cuda is for {' and '.join(_ON_DEVICE)}.")
     ] = "cpu",
     checkpoint: Annotated[
         list[str] | None, typer.Option(help="cnn=RUN/model.pt: weights in place of drawn ones.")
     ] = None,
-    bound: Annotated[float, typer.Option(help="How well a median must be known, 0-1.")] = 0.03,
-    most: Annotated[int, typer.Option(help="Rounds at most.")] = 15,
+    bound: Annotated[
+        float, typer.Option(min=0, max=1, help="How well a median must be known.")
+    ] = 0.03,
+    most: Annotated[int, typer.Option(min=1, help="Rounds at most.")] = 15,
 ) -> None:
     """Measure, and write one JSON file per question."""
     asked = questions or (_QUICK if quick else [name for name in QUESTIONS if name != "gpu"])
     _check(asked, device, data)
+    if output and output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"{output} is a file. Name a folder", param_hint="--output")
     folder = output or results.FOLDER / results.folder_name(conditions(SEED))
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gclf-bench-") as temporary:
@@ -86,9 +92,9 @@ def run(
             typer.echo(f"{name} ...", err=True)
             try:
                 _ask(name, place, folder)
-            except (PeerError, ProcessError, WorkerError) as error:
+            except (PeerError, ProcessError, WorkerError, GclfError, OSError) as error:
                 failed.append(name)
-                typer.echo(f"error: {name} was not answered: {error}", err=True)
+                typer.echo(results.clean(f"error: {name} was not answered: {error}"), err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -100,7 +106,12 @@ def publish(
     """Make docs/benchmarks.md, its plots and the README's table of result files."""
     from benchmarks.publishing import publish_folder  # matplotlib takes a second
 
-    for path in publish_folder(folder):
+    try:
+        written = publish_folder(folder)
+    except (OSError, ValueError, KeyError) as error:
+        typer.echo(f"error: {folder} cannot be published ({error!r}). Measure it again", err=True)
+        raise typer.Exit(1) from error
+    for path in written:
         typer.echo(f"wrote {path}")
 
 
@@ -123,6 +134,9 @@ def _ask(name: str, place: Workplace, folder: Path) -> None:
     if budget_s := vars(question).get("_BUDGET_S"):
         found["rule"]["budget_s"] = budget_s
     rows, notes = question.measure(place)
+    if not rows:
+        typer.echo(f"{name} was not measured: {'; '.join(notes)}", err=True)
+        return
     result = Result(name, found, rows, notes)
     path = results.save(result, folder)
     typer.echo(question.tables(result))
@@ -133,8 +147,9 @@ def _checkpoints(named: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for words in named:
         network, separator, path = words.partition("=")
-        if not separator or not Path(path).is_file():
-            raise typer.BadParameter(f"{words!r} is not NETWORK=FILE of a checkpoint that is there")
+        if not separator or network not in NETWORKS or not Path(path).is_file():
+            known = " or ".join(NETWORKS)
+            raise typer.BadParameter(f"{words!r} is not NETWORK=FILE, of {known} and a checkpoint")
         found[network] = Path(path).absolute()
     return found
 

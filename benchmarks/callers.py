@@ -82,7 +82,7 @@ def tables(result: Result) -> str:
         (
             "Requests per second, by callers:",
             markdown(["", *map(str, numbers)], rates),
-            "Latency in ms, p50 / p95 / p99, by callers:",
+            "Latency in ms, p50 / p95 / p99 / largest, by callers:",
             markdown(["", *map(str, numbers)], late),
             NOT_STABLE,
         )
@@ -90,7 +90,7 @@ def tables(result: Result) -> str:
 
 
 def _latency(row: dict[str, Any]) -> str:
-    values = (row["latency_s"][name] * 1e3 for name in ("p50", "p95", "p99"))
+    values = (row["latency_s"][name] * 1e3 for name in ("p50", "p95", "p99", "largest"))
     return " / ".join(f"{value:,.2f}" if value < 10 else f"{value:,.0f}" for value in values)
 
 

@@ -30,6 +30,8 @@ def publish_folder(folder: Path, root: Path = _ROOT) -> list[Path]:
             nothing was written.
     """
     found = {path.stem: results.load(path) for path in sorted(folder.glob("*.json"))}
+    if not found:
+        raise ValueError("no results are in it")
     blocks = {name: _block(result) for name, result in found.items()}
     page, readme = root / "docs" / "benchmarks.md", root / "README.md"
     texts = {page: _filled(page, blocks)}

@@ -18,7 +18,6 @@ QUICK = ("network", "decoding", "files_to_rows", "startup")
 
 @pytest.mark.slow
 def test_the_quick_questions_run_and_are_published(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     output = tmp_path / "results"
     command = [sys.executable, "-m", "benchmarks", "run", "--quick", "--output", str(output)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -47,8 +46,12 @@ def test_the_quick_questions_run_and_are_published(tmp_path: Path):
         (["memory", "--device", "cuda"], "Name those for cuda: training gpu"),
         (["--data", "."], "Leave --data out"),
         (["--checkpoint", "cnn=absent.pt"], "is not NETWORK=FILE"),
+        (["--checkpoint", "cnm=README.md"], "is not NETWORK=FILE"),
+        (["training", "--device", "tpu"], "'tpu' is not one of"),
+        (["--most", "0"], "--most"),
+        (["--output", "README.md"], "README.md is a file"),
     ],
-    ids=["question", "device", "data", "checkpoint"],
+    ids=["question", "device", "data", "checkpoint", "network", "tpu", "rounds", "output"],
 )
 def test_what_cannot_be_asked_is_refused(words: list[str], said: str):
     found = CliRunner().invoke(app, ["run", *words], env={"COLUMNS": "300", "TERM": "dumb"})
@@ -66,3 +69,26 @@ def test_a_question_that_fails_is_named_and_the_others_are_answered(tmp_path: Pa
     assert found.exit_code == 1
     assert "error: startup was not answered: " in found.output
     assert [path.name for path in (tmp_path / "results").iterdir()] == ["decoding.json"]
+
+
+def test_a_question_without_its_data_leaves_no_result(tmp_path: Path):
+    found = CliRunner().invoke(app, ["run", "training", "--quick", "--output", str(tmp_path)])
+
+    assert (found.exit_code, list(tmp_path.iterdir())) == (0, [])
+    assert "training was not measured" in found.output
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"startup.json": "{"}, {"startup.json": '{"schema": 9}'}],
+    ids=["empty", "cut", "another schema"],
+)
+def test_what_cannot_be_published_is_one_line(tmp_path: Path, files: dict[str, str]):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    found = CliRunner().invoke(app, ["publish", str(tmp_path)])
+
+    assert found.exit_code == 1
+    assert found.output.startswith("error: ")
+    assert len(found.output.strip().splitlines()) == 1

@@ -41,7 +41,6 @@ def test_a_device_answers_every_part_of_the_question(
     assert all(row["least_s"] > 0 for row in computed)
     assert any("tf32 and fp16 were left out" in note for note in notes) == (device == "cpu")
     assert "Training to an accuracy" in gpu.tables(result)
-    pytest.importorskip("matplotlib")
     gpu.plot(result, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 

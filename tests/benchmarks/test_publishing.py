@@ -42,7 +42,6 @@ def memory() -> Result:
 
 
 def test_a_page_has_table_plot_conditions_and_notes(root: Path):
-    pytest.importorskip("matplotlib")
     save(memory(), root / "results")
 
     written = publish_folder(root / "results", root)
@@ -71,7 +70,6 @@ def test_nothing_is_written_where_one_figure_has_no_place(root: Path):
 
 
 def test_the_summary_has_no_start_up_that_was_not_measured(root: Path):
-    pytest.importorskip("matplotlib")
     stages = dict.fromkeys(("read", "decode", "decode_by_pillow", "network", "rest", "limit"), 1.0)
     shared = {"count": 10, "seconds": SECONDS, "cpu_s": 1.0, "peak_mb": 80.0, "stages": stages}
     names = ("gclf, cnn fp32", "gclf, resnet10 fp32")
