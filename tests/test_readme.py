@@ -47,7 +47,7 @@ def test_every_file_that_the_readme_names_is_there():
     modules = re.findall(r"\b([a-z]+\.py)\b", README)
     present = {
         path.name
-        for folder in ("runtime", "trainer", "export")
+        for folder in ("runtime", "trainer", "export", "benchmarks")
         for path in (ROOT / folder).rglob("*.py")
     }
 
