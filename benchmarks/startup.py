@@ -68,7 +68,6 @@ def _python_of_peer(adapter: Path, statement: str) -> list[str]:
 
 
 def _timed(what: str, willing: dict[str, Command], place: Workplace) -> list[dict[str, Any]]:
-
     def turn(command: Command) -> float:
         return run(command()).seconds
 

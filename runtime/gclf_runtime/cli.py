@@ -235,7 +235,8 @@ def infer(
         said.append(printable(f"rows: {output}"))
     for number in (signal.SIGINT, signal.SIGTERM):  # all is done: too late to stop
         signal.signal(number, signal.SIG_IGN)
-    typer.echo("\n".join(said), err=True)
+    with contextlib.suppress(OSError):  # the rows are there, whoever cannot be told so
+        typer.echo("\n".join(said), err=True)
     if job.skipped.unreadable_folders or tally.unsorted or (tally.failed and limit is None):
         raise typer.Exit(_EXIT_FAILED_FILES)
 

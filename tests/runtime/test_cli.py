@@ -605,3 +605,13 @@ def test_what_cannot_be_written_at_the_end_is_not_called_done():
 
     assert run.returncode == 1
     assert "No space left" in run.stderr
+
+
+def test_a_full_stderr_changes_neither_rows_nor_exit_code(folder: Path, colours: Path):
+    output = folder.parent / "rows.csv"
+    command = [COMMAND, "--batch", str(folder), "--model", str(colours), "--output", str(output)]
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(command, stderr=full)
+
+    assert run.returncode == 3
+    assert len(output.read_text().splitlines()) == 4
