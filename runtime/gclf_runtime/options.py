@@ -139,8 +139,8 @@ Processes: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="N|auto",
-        help="Worker processes on the CPU; auto: one per CPU, of up to four CPUs one less (this "
-        "process works too), and none with --threads.",
+        help="Worker processes on the CPU; auto: one per CPU, one less of three or four CPUs (this "
+        "process works too), none of fewer CPUs and with --threads.",
         rich_help_panel=_SPEED,
     ),
 ]

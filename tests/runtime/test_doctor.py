@@ -279,7 +279,7 @@ def test_the_quota_of_a_container_is_read(
 
 
 @pytest.mark.parametrize(
-    ("cpus", "processes"), [(1, 0), (2, 1), (4, 3), (5, 5)], ids=lambda n: str(n)
+    ("cpus", "processes"), [(1, 0), (2, 0), (3, 2), (4, 3), (5, 5)], ids=lambda n: str(n)
 )
 def test_of_few_cpus_this_process_takes_one(cpus: int, processes: int):
     assert worker_processes(cpus) == processes
