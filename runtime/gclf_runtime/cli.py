@@ -64,6 +64,13 @@ def main() -> None:
         _fail(f"error: {error}")
     except OSError as error:
         _fail(f"error: {error}. Check the disk and the rights there")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "start new thread" not in str(error):
+            raise
+        _fail(
+            f"error: memory or threads ended here ({str(error) or 'out of memory'}). Try "
+            "--threads 1 --batch-size 1, or allow more (ulimit -v, ulimit -u, a container's limit)"
+        )
 
 
 def _fail(message: str) -> NoReturn:

@@ -154,9 +154,9 @@ class OnnxSession:
             raise
         except Exception as error:
             text = " ".join(str(error).split())
+            remedy = _remedy(text, "Try --device cpu, or export it again: gclf-export RUN/model.pt")
             raise ModelError(
-                f"{self._name} failed on a batch of {len(pixels_nhwc)} ({text[:300]}). "
-                "Try --device cpu, or export it again: gclf-export RUN/model.pt"
+                f"{self._name} failed on a batch of {len(pixels_nhwc)} ({text[:300]}). {remedy}"
             ) from error
         if not np.isfinite(probabilities_nk).all():
             raise ModelError(
@@ -240,10 +240,18 @@ def _open(ort: Any, data: bytes, name: str, device: Device) -> Any:
         return _start(ort, data, [_CPU])
     except Exception as error:
         text = " ".join(str(error).split())
+        remedy = _remedy(text, "Export it again: gclf-export RUN/model.pt")
         raise ModelError(
             f"{name} is not a model that onnxruntime {ort.__version__} can open ({text[:300]}). "
-            "Export it again: gclf-export RUN/model.pt"
+            f"{remedy}"
         ) from error
+
+
+def _remedy(text: str, otherwise: str) -> str:
+    """Say what to do about what onnxruntime said: no model is to blame for a lack of memory."""
+    if "bad_alloc" in text or "allocate memory" in text:
+        return "Free some memory, or take less of it: --threads 1 --batch-size 1"
+    return otherwise
 
 
 def _start_cuda(ort: Any, data: bytes) -> Any | None:

@@ -150,6 +150,32 @@ def test_a_disk_that_is_full_at_any_byte_is_one_line_and_loses_nothing(
     assert output.read_bytes() == expected
 
 
+# What the system answers where a limit of memory or of processes is reached.
+WITHOUT_THREADS = """
+import sys, threading
+def refuse(*_): raise RuntimeError("can't start new thread")
+threading._start_new_thread = refuse
+from gclf_runtime import cli
+cli.main()
+"""
+
+
+def test_a_system_that_starts_no_thread_is_one_line_and_loses_nothing(
+    few: Path, whole: dict[str, bytes], tmp_path: Path
+):
+    output = tmp_path / "rows.jsonl"
+    arguments = words(few, output)
+    first = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THREADS, *arguments[1:]], capture_output=True, text=True
+    )
+
+    assert first.returncode == 1
+    assert first.stderr.startswith("error: memory or threads ended here (can't start new thread)")
+    assert len(first.stderr.splitlines()) == 1
+    subprocess.run([*arguments, "--resume"], capture_output=True)
+    assert output.read_bytes() == whole["few.jsonl"]
+
+
 def portrait(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
     """Say all that a run could change, but for the time of reading."""
     found: dict[str, tuple[int, int, int, bytes]] = {}
