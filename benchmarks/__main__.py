@@ -1,5 +1,7 @@
 """`python -m benchmarks run`: ask; `python -m benchmarks publish`: write down what was answered."""
 
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,9 +18,8 @@ from benchmarks.pictures import SEED
 from benchmarks.processes import ProcessError
 from benchmarks.results import Result
 from benchmarks.turns.worker import WorkerError
-from benchmarks.workplace import Workplace
+from benchmarks.workplace import NETWORKS, Workplace
 from gclf_runtime import GclfError
-from gclf_trainer.networks import NETWORKS
 
 # In the order in which they are asked and written down.
 QUESTIONS = (
@@ -55,7 +56,7 @@ def run(
         ),
     ] = None,
     scratch: Annotated[
-        Path | None, typer.Option(help="Keep pictures and models here, to use them again.")
+        Path | None, typer.Option(help="Keep the pictures here, to use them again.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results; benchmarks/results/DATE-HARDWARE.")
@@ -155,4 +156,5 @@ def _checkpoints(named: list[str]) -> dict[str, Path]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and clean up
     app()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.measuring import in_turns
 from benchmarks.roofline import ceilings_of, cost_of
 from benchmarks.turns.serving import per_picture
-from benchmarks.workplace import Workplace
+from benchmarks.workplace import NETWORKS, Workplace
 from gclf_export.half import to_half
 from gclf_runtime.session import Device, OnnxSession
 
@@ -76,7 +76,7 @@ def measure_networks(
 ) -> list[dict[str, Any]]:
     """Return a row for each network, precision, batch and part of the way."""
     rows: list[dict[str, Any]] = []
-    for network in ("cnn",) if place.quick else ("cnn", "resnet10"):
+    for network in NETWORKS[:1] if place.quick else NETWORKS:
         model = place.models(network) / "gclf.onnx"
         files = {"fp32": model}
         if place.device == "cuda":

@@ -1,31 +1,39 @@
 """Pictures of figures, by matplotlib."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _OURS, _OTHERS, _INK = "#1f6f5c", "#b9c0c7", "#30363d"
+_PANELS_A_ROW = 2
 
 
-def figure(columns: int, *, height: float) -> tuple[Any, list[Any]]:
-    """Return an empty figure of some panels side by side, in the house's plain style."""
+def figure(count: int, *, height: float) -> tuple[Any, list[Any]]:
+    """Return a figure of so many empty panels, each so many inches high, in the house's style."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    made, panels = pyplot.subplots(1, columns, figsize=(5.5 * columns, height), squeeze=False)
-    for panel in panels[0]:
+    columns = min(count, _PANELS_A_ROW)
+    rows = math.ceil(count / columns)
+    made, grid = pyplot.subplots(
+        rows, columns, figsize=(5.5 * columns, height * rows), layout="constrained", squeeze=False
+    )
+    panels = list(grid.flat)
+    for panel in panels[count:]:
+        panel.remove()
+    for panel in panels[:count]:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(colors=_INK, length=0)
-    return made, list(panels[0])
+    return made, panels[:count]
 
 
 def save(made: Any, path: Path) -> None:
     """Write the figure as a PNG without the time it was made."""
     from matplotlib import pyplot
 
-    made.tight_layout()
     made.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(made)
 
@@ -81,20 +89,29 @@ def lines(
         marked: The name whose line is ours.
         is_logarithmic: Of the values' axis; it begins at 0 otherwise.
     """
+    names = list(dict.fromkeys(name for series in groups.values() for name in series))
     made, panels = figure(len(groups), height=4.2)
+    drawn: dict[str, Any] = {}
     for panel, (title, series) in zip(panels, groups.items(), strict=True):
         for name, values in series.items():
             ours: dict[str, Any] = {"color": _OURS, "linewidth": 3, "zorder": 3}
-            look = ours if name == marked else {"linewidth": 1.2}
-            panel.plot(list(values), list(values.values()), "o-", label=name, **look)
+            look = ours if name == marked else {"color": f"C{names.index(name)}", "linewidth": 1.2}
+            [drawn[name]] = panel.plot(list(values), list(values.values()), "o-", **look)
         steps = sorted({step for values in series.values() for step in values})
         panel.set_xscale("log", base=2)
         panel.set_xticks(steps, [f"{step:,}" for step in steps], rotation=30)
         panel.set_xlabel(over, color=_INK)
         panel.set_title(title, loc="left", fontsize=11, color=_INK)
-        panel.legend(fontsize="small", frameon=False)
         if is_logarithmic:
             panel.set_yscale("log")
         else:
             panel.set_ylim(bottom=0)
+    made.legend(
+        [drawn[name] for name in names],
+        names,
+        loc="outside lower center",
+        ncols=min(len(names), 2 + len(panels[:_PANELS_A_ROW])),
+        fontsize="small",
+        frameon=False,
+    )
     save(made, path)

@@ -26,7 +26,7 @@ from benchmarks.measuring import in_turns
 from benchmarks.plain_training import MEAN, SIZE, STD, PlainTraining
 from benchmarks.results import Result
 from benchmarks.tables import NOT_STABLE, bound_of, markdown, per_second, rates, times
-from benchmarks.workplace import Workplace
+from benchmarks.workplace import NETWORKS, Workplace
 from gclf_runtime import InputSpec
 from gclf_trainer import Recipe
 from gclf_trainer.allocator import keep_freed_memory
@@ -36,7 +36,6 @@ from gclf_trainer.loop import Training
 from gclf_trainer.networks import build
 from gclf_trainer.pixels import Dataset, load_dataset
 
-_NETWORKS = ("cnn", "resnet10")
 _PICTURES, _BATCH, _SEED = 4096, 128, 0
 _EPOCHS = 25  # of a usual training, over which decoding is spread
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -77,7 +76,7 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
         start = time.perf_counter()
         dataset = load_dataset(folders, spec, cache=cache)
         task = _Task(chosen, folders, dataset, time.perf_counter() - start, place.device)
-        return [row for network in _NETWORKS for row in _measure(network, task, place)], []
+        return [row for network in NETWORKS for row in _measure(network, task, place)], []
 
 
 def _choose(data: Path, folder: Path, count: int) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.measuring import Rule
 from benchmarks.pictures import make_faces, make_photos, sources
 
+NETWORKS = ("cnn", "resnet10")  # beside the embedded one
 EMBEDDED = Path(__file__).parent.parent / "runtime" / "gclf_runtime" / "models" / "gender.onnx"
 
 
@@ -20,8 +21,8 @@ class Workplace:
     """Where and how to measure.
 
     Attributes:
-        scratch: A folder for pictures and models; what is there already, of the same faces or
-            weights, is used again.
+        scratch: A folder for pictures and models. Pictures of the same faces that are there
+            already are used again; models are made anew, for the code that makes them changes.
         data: Has `faces/val`; the examples are used where it is absent.
         quick: Small sizes and one round.
         rule: When to stop.
@@ -37,16 +38,19 @@ class Workplace:
     device: str = "cpu"
     checkpoints: dict[str, Path] = field(default_factory=dict[str, Path])
     with_peers: bool = True
+    _models: dict[str, Path] = field(default_factory=dict[str, Path], init=False)
 
     def faces(self, count: int) -> Path:
         """Return a folder of small faces."""
         found = sources(self.data)
-        return self._made(f"faces-{count}-of-{len(found)}", lambda f: make_faces(found, f, count))
+        name = f"faces-{count}-of-{_digest(found)}"
+        return self._made(name, lambda folder: make_faces(found, folder, count))
 
     def photos(self, count: int) -> Path:
         """Return a folder of large photos."""
         found = sources(self.data)
-        return self._made(f"photos-{count}-of-{len(found)}", lambda f: make_photos(found, f, count))
+        name = f"photos-{count}-of-{_digest(found)}"
+        return self._made(name, lambda folder: make_photos(found, folder, count))
 
     def linked(self, folder: Path, count: int) -> Path:
         """Return a folder of so many links to the pictures of another."""
@@ -62,11 +66,13 @@ class Workplace:
 
     def models(self, network: str) -> Path:
         """Return a folder with one network in every form that somebody runs."""
-        from benchmarks.models import prepare  # torch takes seconds
+        if network not in self._models:
+            from benchmarks.models import prepare  # torch takes seconds
 
-        checkpoint = self.checkpoints.get(network)
-        weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()[:8] if checkpoint else "drawn"
-        return self._made(f"{network}-{weights}", lambda f: prepare(f, network, checkpoint))
+            shutil.rmtree(self.scratch / network, ignore_errors=True)
+            made = prepare(self.scratch / network, network, self.checkpoints.get(network))
+            self._models[network] = made
+        return self._models[network]
 
     def rows(self, who: str) -> Path:
         """Return the file that somebody writes rows to, over those of the turn before."""
@@ -89,3 +95,9 @@ class Workplace:
             make(draft)
             draft.rename(folder)
         return folder
+
+
+def _digest(pictures: list[Path]) -> str:
+    """Name pictures by what they are called and how large they are."""
+    listing = "\n".join(f"{path.name} {path.stat().st_size}" for path in pictures)
+    return f"{len(pictures)}-{hashlib.sha256(listing.encode()).hexdigest()[:8]}"

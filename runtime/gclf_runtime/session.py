@@ -128,6 +128,14 @@ class OnnxSession:
         """How many pictures per run suit the device; halved when its memory ends."""
         return self._runner.batch_size if self._runner else self._batch_size
 
+    def check_process(self) -> None:
+        """Raise a ProviderError in a forked child, where locks and sessions are of no use."""
+        if os.getpid() != self._process:
+            raise ProviderError(
+                f"{self._name} was opened before this process was forked, and does not work here. "
+                "Open a Classifier in each process, after the fork"
+            )
+
     def run(
         self, pixels_nhwc: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -137,11 +145,7 @@ class OnnxSession:
             ModelError: The graph failed, or its answer is not finite.
             ProviderError: The session was opened in the process that this one was forked from.
         """
-        if os.getpid() != self._process:
-            raise ProviderError(
-                f"{self._name} was opened before this process was forked, and does not work here. "
-                "Open a Classifier in each process, after the fork"
-            )
+        self.check_process()
         try:
             if self._runner:
                 probabilities_nk, logits_nk = self._runner.run(pixels_nhwc)

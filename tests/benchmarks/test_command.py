@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.publishing import publish_folder
+from benchmarks.workplace import Workplace
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("network", "decoding", "files_to_rows", "startup")
@@ -46,7 +47,7 @@ def test_the_quick_questions_run_and_are_published(tmp_path: Path):
         (["memory", "--device", "cuda"], "Name those for cuda: training gpu"),
         (["--data", "."], "Leave --data out"),
         (["--checkpoint", "cnn=absent.pt"], "is not NETWORK=FILE"),
-        (["--checkpoint", "cnm=README.md"], "is not NETWORK=FILE"),
+        (["--checkpoint", "mlp=README.md"], "is not NETWORK=FILE, of cnn or resnet10"),
         (["training", "--device", "tpu"], "'tpu' is not one of"),
         (["--most", "0"], "--most"),
         (["--output", "README.md"], "README.md is a file"),
@@ -61,8 +62,9 @@ def test_what_cannot_be_asked_is_refused(words: list[str], said: str):
 
 
 def test_a_question_that_fails_is_named_and_the_others_are_answered(tmp_path: Path):
-    (tmp_path / "scratch" / "faces-1-of-12").mkdir(parents=True)  # nothing to start on
-    words = ["startup", "decoding", "--quick", "--scratch", str(tmp_path / "scratch")]
+    place = Workplace(scratch=tmp_path / "scratch", data=tmp_path)
+    shutil.rmtree(next(place.faces(1).iterdir()))  # nothing to start on
+    words = ["startup", "decoding", "--quick", "--scratch", str(place.scratch)]
 
     found = CliRunner().invoke(app, ["run", *words, "--output", str(tmp_path / "results")])
 

@@ -1,4 +1,5 @@
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gclf_runtime import Classifier, ImageError, images
+from gclf_runtime.cpus import available_cpus
 
 RED, GREEN, BLUE = (200, 20, 10), (10, 190, 30), (5, 60, 250)
 
@@ -114,6 +116,45 @@ def test_many_threads_may_share_a_classifier():
     expected = [answer(number) for number in range(64)]
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(answer, list(range(64)) * 8)) == expected * 8
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 40])
+def test_any_number_of_pictures_is_answered_as_their_pixels_are(size: int):
+    classifier = Classifier.default()
+    pixels = noise(size, 64)
+
+    predictions = classifier.predict_images(iter(pixels))
+
+    expected = [p.probabilities_k.tobytes() for p in classifier.predict(pixels)]
+    assert [p.probabilities_k.tobytes() for p in predictions] == expected
+
+
+class SlowFile(io.BytesIO):
+    """A stream whose bytes come when they are let go."""
+
+    may_go = threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert self.may_go.wait(10)
+        return super().read(size)
+
+
+def test_callers_whose_files_are_slow_hold_nobody_up(colours: Path):
+    classifier, encoded = Classifier(colours), io.BytesIO()
+    Image.new("RGB", (30, 20), GREEN).save(encoded, "PNG")
+    callers = 2 * available_cpus() + 2
+
+    def ask() -> str:
+        return classifier.predict_images([SlowFile(encoded.getvalue())])[0].label
+
+    with ThreadPoolExecutor(callers) as pool:
+        slow = [pool.submit(ask) for _ in range(callers)]
+        fast = classifier.predict_images([encoded.getvalue()])[0].label
+        is_waiting = not any(future.done() for future in slow)
+        SlowFile.may_go.set()
+
+    assert (fast, is_waiting) == ("green", True)
+    assert [future.result() for future in slow] == ["green"] * callers
 
 
 def test_a_picture_that_cannot_be_read_is_an_error_or_a_result(colours: Path, tmp_path: Path):

@@ -106,8 +106,9 @@ def test_cpus_are_those_this_process_may_use():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("call", ["predict(pixels)", "predict_images(pixels)"])
 @pytest.mark.parametrize("leave", ["os._exit(code)", "sys.exit(code)"])
-def test_a_forked_child_gets_an_error_and_leaves_at_once(colours: Path, leave: str):
+def test_a_forked_child_gets_an_error_and_leaves_at_once(colours: Path, leave: str, call: str):
     """Destroying an inherited session hangs: the child must neither use nor destroy it."""
     program = f"""
 import os, sys, warnings
@@ -120,7 +121,7 @@ classifier.predict(pixels)
 child = os.fork()
 if child == 0:
     try:
-        classifier.predict(pixels)
+        classifier.{call}
         code = 7
     except ProviderError as error:
         code = 5 if "before this process was forked" in str(error) else 6
