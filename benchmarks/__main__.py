@@ -19,7 +19,7 @@ from benchmarks.processes import ProcessError
 from benchmarks.results import Result
 from benchmarks.turns.worker import WorkerError
 from benchmarks.workplace import NETWORKS, Workplace
-from gclf_runtime import GclfError
+from gclf_runtime.session import has_driver
 
 # In the order in which they are asked and written down.
 QUESTIONS = (
@@ -82,6 +82,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="gclf-bench-") as temporary:
         place = Workplace(
             scratch=(scratch or Path(temporary)).absolute(),
+            temporary=Path(temporary),
             data=data.absolute() if data else Path(temporary) / "no-data",
             quick=quick,
             rule=QUICK if quick else Rule(bound=bound, most=most),
@@ -93,7 +94,7 @@ def run(
             typer.echo(f"{name} ...", err=True)
             try:
                 _ask(name, place, folder)
-            except (PeerError, ProcessError, WorkerError, GclfError, OSError) as error:
+            except (PeerError, ProcessError, WorkerError, ValueError, OSError) as error:
                 failed.append(name)
                 typer.echo(results.clean(f"error: {name} was not answered: {error}"), err=True)
     if failed:
@@ -124,15 +125,17 @@ def _check(asked: Sequence[str], device: str, data: Path | None) -> None:
             raise typer.BadParameter(
                 f"{name} is asked of the CPU alone. Name those for {device}: {' '.join(_ON_DEVICE)}"
             )
+    if device == "cuda" and not has_driver():
+        raise typer.BadParameter("there is no NVIDIA driver here. Leave --device out")
     if data and not (data / "faces" / "val").is_dir():
         raise typer.BadParameter(f"no faces/val in {data}. Leave --data out to use the examples")
 
 
 def _ask(name: str, place: Workplace, folder: Path) -> None:
-    """Measure, write and show; where a question has a budget of its own, it counts."""
+    """Measure, write and show; where a question has one budget for all it compares, it counts."""
     question: Any = import_module(f"benchmarks.{name}")
     found = conditions(SEED) | place.record()
-    if budget_s := vars(question).get("_BUDGET_S"):
+    if budget_s := getattr(question, "BUDGET_S", None):
         found["rule"]["budget_s"] = budget_s
     rows, notes = question.measure(place)
     if not rows:

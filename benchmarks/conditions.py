@@ -15,6 +15,7 @@ from benchmarks.results import clean
 from gclf_runtime.cpus import available_cpus
 
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "simplejpeg", "torch")
+_SCHEDULING = {os.SCHED_OTHER: "ordinary", os.SCHED_FIFO: "real-time", os.SCHED_RR: "real-time"}
 _ROOT = Path(__file__).parent.parent
 
 
@@ -29,6 +30,7 @@ def conditions(seed: int) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions(PACKAGES),
+        "scheduling": _SCHEDULING.get(os.sched_getscheduler(0), "another"),
         "load_before": round(os.getloadavg()[0], 2),
         "seed": seed,
         "commit": _commit(),

@@ -31,14 +31,12 @@ class Peer:
         name: As the tables call it.
         adapter: The script that does as its documentation says; its first lines name packages.
         imports: What it imports first, to time that alone.
-        is_packaged: Something one installs, and not thirty lines of one's own.
         arguments: What the adapter is told beside the folders.
     """
 
     name: str
     adapter: Path
     imports: str
-    is_packaged: bool = True
     arguments: tuple[str, ...] = ()
 
     def command(self, pictures: Path, models: Path, rows: Path) -> list[str]:
@@ -56,7 +54,7 @@ class Peer:
 
 
 PEERS = (
-    Peer("loop", _PEERS / "naive_loop.py", "onnxruntime", is_packaged=False),
+    Peer("loop", _PEERS / "naive_loop.py", "onnxruntime"),
     Peer("Hugging Face", _PEERS / "huggingface_pipeline.py", "optimum.onnxruntime"),
     Peer("Ultralytics", _PEERS / "ultralytics_yolo.py", "ultralytics", arguments=("64",)),
     Peer(
@@ -146,14 +144,20 @@ def able(
     return found
 
 
-def check_rows(rows: Path, expected: int) -> None:
-    """Count what a contender wrote.
+def check_rows(rows: Path, pictures: set[str]) -> None:
+    """Look whether a contender wrote a row for each picture.
+
+    Args:
+        rows: What it wrote.
+        pictures: Names of the files.
 
     Raises:
-        ProcessError: There are not as many rows as pictures.
+        ProcessError: It did not.
     """
-    if (found := len(answers(rows))) != expected:
-        raise ProcessError(f"it wrote {found} rows of {expected} pictures")
+    found = answers(rows).keys()
+    if found != pictures:
+        missing = len(pictures - found)
+        raise ProcessError(f"it wrote {len(found)} rows; {missing} of {len(pictures)} are missing")
 
 
 def answers(rows: Path) -> dict[str, tuple[str, float]]:
@@ -170,13 +174,8 @@ def disagreement(
 ) -> tuple[float, float]:
     """Return the share of pictures answered otherwise, and the largest difference in probability.
 
-    A probability is compared where the label is the same.
-
-    Raises:
-        ValueError: There are not as many rows as pictures.
+    A probability is compared where the label is the same; both have the same pictures.
     """
-    if found.keys() != expected.keys():
-        raise ValueError(f"{len(found)} rows of {len(expected)} pictures")
     pairs = [(found[name], expected[name]) for name in expected]
     other = sum(one[0] != two[0] for one, two in pairs)
     reach = max((abs(one[1] - two[1]) for one, two in pairs if one[0] == two[0]), default=0.0)

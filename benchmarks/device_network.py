@@ -47,7 +47,7 @@ class DeviceNetwork:
             str(model), options, providers=_providers(device, is_tf32=is_tf32)
         )
         if device == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
-            raise RuntimeError("onnxruntime did not start CUDA. Ask: gclf-infer doctor")
+            raise RuntimeError("onnxruntime did not start CUDA. Ask: gclf-infer --doctor")
         self.here_nhwc = np.random.default_rng(0).integers(
             0, 256, (batch, _SIDE, _SIDE, 3), np.uint8
         )
@@ -109,10 +109,13 @@ def _measure(
     rule = replace(place.rule, budget_s=_BUDGET_S)
     turn_s = 0.01 if place.quick else _TURN_S
     rows: list[dict[str, Any]] = []
+    cost = cost_of(files["fp32"])
     for batch in _batches(place):
         try:
             works, differences = _contenders(files, place.device, batch)
-        except Exception as error:  # the device's memory ends
+        except Exception as error:  # onnxruntime has no class of its own for it
+            if "memory" not in str(error).lower():
+                raise
             found.append(f"{network}, batch {batch}: {' '.join(str(error).split())[:200]}")
             break
         turns = {
@@ -128,7 +131,6 @@ def _measure(
                 "seconds": timing.record(),
             }
             if step == "compute":
-                cost = cost_of(files["fp32"])
                 ceiling = ceilings_of(ceilings, precision)
                 least = cost.seconds(batch, _WIDTHS[precision], ceiling)
                 row |= {"least_s": least, "of_roofline": least / timing.median}

@@ -61,12 +61,13 @@ def _ours(place: Workplace) -> list[Ours]:
 def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> list[dict[str, Any]]:
     ours = {one.name: one for one in _ours(place)}
     peers = {peer.name: peer for peer in peers_of(place)}
-    count = len(list(folder.rglob("*.jpg")))
+    names = {path.name for path in folder.rglob("*.jpg")}
+    count = len(names)
     commands = able(
         commands_of(place, folder, ours.values(), peers.values()),
         name,
         notes,
-        check=lambda who: check_rows(place.rows(who), count),
+        check=lambda who: check_rows(place.rows(who), names),
     )
     runs: dict[str, list[Run]] = {who: [] for who in commands}
 
@@ -93,7 +94,7 @@ def _measure(place: Workplace, name: str, folder: Path, notes: list[str]) -> lis
             stages = measure_stages(ours[who].model, sample, rounds=rounds)
             row["stages"] = stages.record()
         else:
-            row["is_packaged"], row["versions"] = peers[who].is_packaged, peers[who].versions()
+            row["versions"] = peers[who].versions()
             given = disagreement(answers(place.rows(who)), expected)
             row["answered_otherwise"], row["largest_difference"] = given
         found.append(row)

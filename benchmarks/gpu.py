@@ -21,7 +21,7 @@ from benchmarks.tables import NOT_STABLE, markdown, per_second, plain, tilde
 from benchmarks.workplace import EMBEDDED, Workplace
 
 _GCLF_TRAIN = str(Path(processes.GCLF_INFER).with_name("gclf-train"))
-_BUDGET_S = 60.0  # of files to rows, for each kind of picture
+_FILES_BUDGET_S = 60.0  # of files to rows, for each kind of picture
 _EPOCHS = 25
 _TARGETS = {"cnn": 0.88, "resnet10": 0.90}  # accuracy on the faces' validation split
 _PER_CLASS = 100  # pictures of a training on the CPU
@@ -46,7 +46,7 @@ def _files_to_rows(place: Workplace, scratch: Path) -> list[dict[str, Any]]:
     faces, photos = (50_000, 2_000) if is_large else (200, 10)
     folders = {"faces": (place.faces(faces), faces), "photos": (place.photos(photos), photos)}
     models = {"embedded, int8": EMBEDDED, "cnn, fp32": place.models("cnn") / "gclf.onnx"}
-    rule = replace(place.rule, budget_s=_BUDGET_S)
+    rule = replace(place.rule, budget_s=_FILES_BUDGET_S)
     rows: list[dict[str, Any]] = []
     for pictures, (folder, count) in folders.items():
         turns = {

@@ -2,9 +2,10 @@
 
 Contenders take turns round by round, in an order drawn anew for each, so that a busy machine is as
 unkind to one as to the other, and are compared by the ratios of each round. A figure is the median
-of the rounds. Its interval is that of two order statistics around it, which assumes nothing of how
-times are distributed (Conover, Practical Nonparametric Statistics, section 3.2): of all figures it
-holds the true median in nine cases of ten. To stop when it is narrow prefers those that are so by
+of the rounds. Its interval is that of two order statistics around it (Conover, Practical
+Nonparametric Statistics, section 3.2): whatever the distribution of times, of all figures it holds
+the true median in nine cases of ten, if rounds do not depend on each other. A machine that is slow
+for minutes breaks that, for ratios less. To stop when it is narrow prefers those that are so by
 chance, so a figure is stable only if its interval was narrow one round earlier too.
 """
 
@@ -86,12 +87,12 @@ def in_turns(
         for name in order.sample(list(contenders), len(contenders)):
             rounds[name].append(contenders[name]())
         if number >= rule.least and (
-            all(_is_stable(values, rule.bound) for values in rounds.values())
+            all(is_stable(values, rule.bound) for values in rounds.values())
             or time.perf_counter() > end
         ):
             break
     return {
-        name: Timing(values, *interval(values), _is_stable(values, rule.bound))
+        name: Timing(values, *interval(values), is_stable(values, rule.bound))
         for name, values in rounds.items()
     }
 
@@ -117,7 +118,8 @@ def _rank(count: int) -> int:
     return rank
 
 
-def _is_stable(rounds: Sequence[float], bound: float) -> bool:
+def is_stable(rounds: Sequence[float], bound: float) -> bool:
+    """Tell whether the median is known within a share of it, and was one round earlier."""
     return _is_known(rounds, bound) and _is_known(rounds[:-1], bound)
 
 

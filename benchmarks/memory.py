@@ -28,11 +28,12 @@ def measure(place: Workplace) -> tuple[list[dict[str, Any]], list[str]]:
     faces = place.faces(max(_FEW if place.quick else _COUNTS))
     for count in counts:
         folder, peers = place.linked(faces, count), () if count == _MANY else peers_of(place)
+        names = {path.name for path in folder.rglob("*.jpg")}
         commands = able(
             commands_of(place, folder, ours_of(place), peers),
             f"{count} pictures",
             notes,
-            check=lambda who, count=count: check_rows(place.rows(who), count),
+            check=lambda who, names=names: check_rows(place.rows(who), names),
         )
         for who, command in commands.items():
             peaks = [run(command(), watch=True).peak_mb for _ in range(_RUNS)]

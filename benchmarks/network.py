@@ -31,7 +31,7 @@ from gclf_runtime.cpus import available_cpus
 
 _BATCHES, _FEW, _ONE = (1, 8, 16, 64, 256), (1, 16, 256), (16,)
 _TURN_S = 0.15
-_BUDGET_S = 8.0  # of one comparison; there are some twenty
+BUDGET_S = 8.0  # of one comparison; there are some twenty
 _CHECKED = 16  # pictures whose answers are compared
 _OTHERWISE = 0.01  # a probability further from ours is no rounding
 _OURS = "gclf"
@@ -148,7 +148,7 @@ def _compare(
 ) -> list[dict[str, Any]]:
     request = {"do": "turn", "pixels": str(pixels), "at_least_s": 0.02 if place.quick else _TURN_S}
     differences = _differences(comparison, workers, request, found)
-    rule = replace(place.rule, budget_s=_BUDGET_S)
+    rule = replace(place.rule, budget_s=BUDGET_S)
     rows: list[dict[str, Any]] = []
     for threads in (1,) if place.quick else sorted({1, available_cpus()}):
         for batch in comparison.batches:

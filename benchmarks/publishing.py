@@ -61,11 +61,12 @@ def _title(question: Any) -> str:
 def _stamp(result: Result) -> str:
     """Return what the figures were measured on, and what went otherwise than wished."""
     said = result.conditions
+    scheduling = "" if said["scheduling"] == "ordinary" else f", {said['scheduling']} scheduling"
     packages = ", ".join(f"{name} {number}" for name, number in said["versions"].items())
     lines = [
         f"{machine(said)}; Python {said['python']}, {packages}; seed {said['seed']}; commit "
         f"{said['commit']}; {said['date'][:16].replace('T', ' ')}; load {said['load_before']} "
-        f"before. `{said['command']}`"
+        f"before{scheduling}. `{said['command']}`"
     ]
     peers = {row["who"]: row["versions"] for row in result.rows if row.get("versions")}
     for who, needed in peers.items():

@@ -1,7 +1,8 @@
 """How fast a device could be: what a network asks of it, against what it was measured to give.
 
-The bytes are the least that a graph can move: each convolution, pool and matrix reads what it is
-given and writes what it makes, once; a sum reads one operand more; all else rides along.
+The bytes are what a graph moves if nothing stays in a cache between two layers: each convolution,
+pool and matrix reads what it is given and writes what it makes, once; a sum reads one operand more;
+all else rides along.
 """
 
 import math
@@ -107,7 +108,7 @@ def _row(name: str, timing: Timing, amount: int) -> dict[str, Any]:
 def _works(device: str) -> dict[str, tuple[Callable[[], object], int]]:
     """Return what is done and how much of it, by name."""
     is_cuda = device == "cuda"
-    side, count = (8192, 2**29) if is_cuda else (1024, 2**24)
+    side, count = (8192, 2**29) if is_cuda else (1024, 2**28)
     source = torch.ones(count, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     works: dict[str, tuple[Callable[[], object], int]] = {

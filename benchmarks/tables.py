@@ -5,9 +5,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.measuring import Rule, interval
+from benchmarks.measuring import interval, is_stable
 
-_RULE = Rule()
 NOT_STABLE = "A tilde (~) stands before a figure whose median was not known within the bound."
 
 
@@ -44,7 +43,7 @@ def in_seconds(timing: dict[str, Any]) -> str:
     return f"{tilde(timing)}{timing['median']:.3f} ({timing['low']:.3f} to {timing['high']:.3f})"
 
 
-def times(slow: dict[str, Any], fast: dict[str, Any], *, bound: float = _RULE.bound) -> str:
+def times(slow: Mapping[str, Any], fast: Mapping[str, Any], *, bound: float) -> str:
     """Return how many times as fast the second is, by the ratios of each round.
 
     They have a tilde of their own: two figures may be unsteady, and what divides them known.
@@ -52,8 +51,7 @@ def times(slow: dict[str, Any], fast: dict[str, Any], *, bound: float = _RULE.bo
     ratios = [a / b for a, b in zip(slow["rounds"], fast["rounds"], strict=True)]
     low, high = interval(ratios)
     middle = statistics.median(ratios)
-    is_known = len(ratios) >= _RULE.least and max(high - middle, middle - low) <= bound * middle
-    return f"{'' if is_known else '~'}{middle:.2f}× ({low:.2f} to {high:.2f})"
+    return f"{'' if is_stable(ratios, bound) else '~'}{middle:.2f}× ({low:.2f} to {high:.2f})"
 
 
 def plain(timing: dict[str, Any], count: int) -> str:

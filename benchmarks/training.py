@@ -146,17 +146,18 @@ def tables(result: Result) -> str:
     """Return speeds of both, their ratios, and where our time goes."""
     lines: list[list[str]] = []
     spent: list[str] = []
+    bound = bound_of(result.conditions)
     for network in dict.fromkeys(row["network"] for row in result.rows):
         plain, ours = (row for row in result.rows if row["network"] == network)
         count, decoding = ours["pictures"], ours["decoding_s"]
-        learning = [_EPOCHS * row["seconds"]["median"] for row in (plain, ours)]
+        rounds = [seconds + decoding / _EPOCHS for seconds in ours["seconds"]["rounds"]]
         lines.append(
             [
                 f"{network}, {ours['precision']}",
                 per_second(plain["seconds"], count),
                 per_second(ours["seconds"], count),
-                times(plain["seconds"], ours["seconds"], bound=bound_of(result.conditions)),
-                f"{learning[0] / (learning[1] + decoding):.2f}×",
+                times(plain["seconds"], ours["seconds"], bound=bound),
+                times(plain["seconds"], {"rounds": rounds}, bound=bound),
             ]
         )
         parts = ", ".join(f"{part} {share:.0%}" for part, share in ours["spent"].items())

@@ -21,8 +21,8 @@ class Workplace:
     """Where and how to measure.
 
     Attributes:
-        scratch: A folder for pictures and models. Pictures of the same faces that are there
-            already are used again; models are made anew, for the code that makes them changes.
+        scratch: A folder for pictures; those of the same faces that are there are used again.
+        temporary: A folder of this run alone, for models: the code that makes them changes.
         data: Has `faces/val`; the examples are used where it is absent.
         quick: Small sizes and one round.
         rule: When to stop.
@@ -32,25 +32,25 @@ class Workplace:
     """
 
     scratch: Path
+    temporary: Path
     data: Path
     quick: bool = False
     rule: Rule = field(default_factory=Rule)
     device: str = "cpu"
     checkpoints: dict[str, Path] = field(default_factory=dict[str, Path])
     with_peers: bool = True
-    _models: dict[str, Path] = field(default_factory=dict[str, Path], init=False)
 
     def faces(self, count: int) -> Path:
         """Return a folder of small faces."""
         found = sources(self.data)
         name = f"faces-{count}-of-{_digest(found)}"
-        return self._made(name, lambda folder: make_faces(found, folder, count))
+        return _made(self.scratch / name, lambda draft: make_faces(found, draft, count))
 
     def photos(self, count: int) -> Path:
         """Return a folder of large photos."""
         found = sources(self.data)
         name = f"photos-{count}-of-{_digest(found)}"
-        return self._made(name, lambda folder: make_photos(found, folder, count))
+        return _made(self.scratch / name, lambda draft: make_photos(found, draft, count))
 
     def linked(self, folder: Path, count: int) -> Path:
         """Return a folder of so many links to the pictures of another."""
@@ -62,17 +62,15 @@ class Workplace:
                 os.link(pictures[number % len(pictures)], draft / "unsorted" / f"{number:06}.jpg")
             return draft
 
-        return self._made(f"{folder.name}-as-{count}", link)
+        return _made(self.scratch / f"{folder.name}-as-{count}", link)
 
     def models(self, network: str) -> Path:
         """Return a folder with one network in every form that somebody runs."""
-        if network not in self._models:
-            from benchmarks.models import prepare  # torch takes seconds
+        from benchmarks.models import prepare  # torch takes seconds
 
-            shutil.rmtree(self.scratch / network, ignore_errors=True)
-            made = prepare(self.scratch / network, network, self.checkpoints.get(network))
-            self._models[network] = made
-        return self._models[network]
+        checkpoint = self.checkpoints.get(network)
+        folder = self.temporary / "models" / network
+        return _made(folder, lambda draft: prepare(draft, network, checkpoint))
 
     def rows(self, who: str) -> Path:
         """Return the file that somebody writes rows to, over those of the turn before."""
@@ -87,14 +85,15 @@ class Workplace:
         }
         return {"rule": rule, "source_pictures": len(sources(self.data))}
 
-    def _made(self, name: str, make: Callable[[Path], Path]) -> Path:
-        """Make a folder whole, or use it."""
-        folder, draft = self.scratch / name, self.scratch / f"{name}.draft"
-        if not folder.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-            make(draft)
-            draft.rename(folder)
-        return folder
+
+def _made(folder: Path, make: Callable[[Path], Path]) -> Path:
+    """Make a folder whole, or use it."""
+    draft = folder.with_name(f"{folder.name}.draft")
+    if not folder.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+        make(draft)
+        draft.rename(folder)
+    return folder
 
 
 def _digest(pictures: list[Path]) -> str:

@@ -62,7 +62,8 @@ class Calls:
 
 def closed_loop(works: Sequence[Callable[[], object]], *, at_least_s: float) -> Calls:
     """Let as many callers as there are works call on and on."""
-    ready = threading.Barrier(len(works) + 1)
+    starts: list[float] = []
+    ready = threading.Barrier(len(works), action=lambda: starts.append(time.perf_counter()))
 
     def call(work: Callable[[], object]) -> list[float]:
         ready.wait()
@@ -70,10 +71,8 @@ def closed_loop(works: Sequence[Callable[[], object]], *, at_least_s: float) -> 
 
     with ThreadPoolExecutor(len(works)) as pool:
         futures = [pool.submit(call, work) for work in works]
-        ready.wait()
-        start = time.perf_counter()
         seconds = [value for future in futures for value in future.result()]
-        return Calls(seconds, len(seconds) / (time.perf_counter() - start))
+        return Calls(seconds, len(seconds) / (time.perf_counter() - starts[0]))
 
 
 def _until(end: float, work: Callable[[], object]) -> list[float]:

@@ -29,6 +29,7 @@ class Worker:
 
     Args:
         module: Of `benchmarks.turns`.
+        timeout_s: It is killed when an answer takes longer.
 
     Attributes:
         name: The module's.
@@ -38,8 +39,8 @@ class Worker:
         PeerError: Its environment cannot be made.
     """
 
-    def __init__(self, module: str) -> None:
-        self.name = module
+    def __init__(self, module: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self.name, self._timeout_s = module, timeout_s
         peer = _peer(module)
         python = python_of(peer) if peer else Path(sys.executable)
         self.versions = versions(peer) if peer else {}
@@ -64,13 +65,18 @@ class Worker:
         """
         assert self._process.stdin
         assert self._process.stdout
-        clock = threading.Timer(_TIMEOUT_S, self._process.kill)
+        clock = threading.Timer(self._timeout_s, self._process.kill)
         clock.start()
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        clock.cancel()
+        try:
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        finally:
+            is_slow = not clock.is_alive()
+            clock.cancel()
+        if not line and is_slow:
+            raise WorkerError(f"{self.name} did not answer within {self._timeout_s:g} s")
         if not line:
             code = self._process.wait()
             raise WorkerError(f"{self.name} ended with {code}: {self._last_words()}")

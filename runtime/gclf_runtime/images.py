@@ -82,6 +82,15 @@ class Picture(NamedTuple):
     name: str
     content: bytes | Image.Image | NDArray[np.uint8] | NDArray[np.uint16]
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it holds."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        if isinstance(self.content, np.ndarray):
+            return self.content.nbytes
+        return self.content.width * self.content.height * len(self.content.getbands())
+
 
 def read(source: ImageSource) -> Picture:
     """Do the first half of `load`: what may have to wait for a disk or a stream.
@@ -96,8 +105,10 @@ def read(source: ImageSource) -> Picture:
             return Picture(name, _read(name))
         except ImageError as error:
             raise ImageError(error.kind, error.reason, name=name) from error
-    if isinstance(source, (bytes, Image.Image, np.ndarray)):
+    if isinstance(source, (bytes, np.ndarray)):
         return Picture("", source)
+    if isinstance(source, Image.Image):
+        return Picture("", _still_encoded(source) or source)
     data = source.read() if hasattr(source, "read") else None
     if not isinstance(data, bytes):
         raise TypeError(
@@ -119,8 +130,7 @@ def decode(picture: Picture, spec: InputSpec, *, max_pixels: int = MAX_PIXELS) -
             return _decode(content, spec, max_pixels)
         if isinstance(content, np.ndarray):
             return _fit_safely(_from_array(content), spec, max_pixels)
-        data = _still_encoded(content)
-        return _decode(data, spec, max_pixels) if data else _fit_safely(content, spec, max_pixels)
+        return _fit_safely(content, spec, max_pixels)
     except ImageError as error:
         if not name:
             raise

@@ -31,6 +31,7 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _ORT_WARNING, _ORT_FATAL = 2, 4
 _CPU_BATCH = 16  # 8 to 32 stay in cache; a chunk of 16 photos is a sixteenth of a second
+_LESS = "Free some memory, or take less of it: --threads 1 --batch-size 1"
 _OUTPUTS = ["probabilities", "logits"]
 
 
@@ -103,7 +104,7 @@ class OnnxSession:
         if self.provider == _CUDA:
             self._runner = self._device_runner(ort, batch_size)
         # More callers than CPUs, each held up by all others, would starve some for long: on two
-        # CPUs, p99 of 16 callers was 22 ms in place of 9, that of 64 was 64 in place of 36.
+        # CPUs, p99 of 16 callers was 22 ms in place of 9, that of 64 was 67 in place of 34.
         self._turnstile = Turnstile(available_cpus())
         self._process = os.getpid()
         _open_sessions.add(self)
@@ -158,7 +159,8 @@ class OnnxSession:
             raise
         except Exception as error:
             text = " ".join(str(error).split())
-            remedy = _remedy(text, "Try --device cpu, or export it again: gclf-export RUN/model.pt")
+            other = "Try --device cpu, or export it again: gclf-export RUN/model.pt"
+            remedy = _LESS if _is_no_memory(text) else other
             raise ModelError(
                 f"{self._name} failed on a batch of {len(pixels_nhwc)} ({text[:300]}). {remedy}"
             ) from error
@@ -244,18 +246,17 @@ def _open(ort: Any, data: bytes, name: str, device: Device) -> Any:
         return _start(ort, data, [_CPU])
     except Exception as error:
         text = " ".join(str(error).split())
-        remedy = _remedy(text, "Export it again: gclf-export RUN/model.pt")
+        what = f"{name} is not a model that onnxruntime {ort.__version__} can open"
         raise ModelError(
-            f"{name} is not a model that onnxruntime {ort.__version__} can open ({text[:300]}). "
-            f"{remedy}"
+            f"{what} ({text[:300]}). Export it again: gclf-export RUN/model.pt"
+            if not _is_no_memory(text)
+            else f"no memory to open {name} ({text[:300]}). {_LESS}"
         ) from error
 
 
-def _remedy(text: str, otherwise: str) -> str:
-    """Say what to do about what onnxruntime said: no model is to blame for a lack of memory."""
-    if "bad_alloc" in text or "allocate memory" in text:
-        return "Free some memory, or take less of it: --threads 1 --batch-size 1"
-    return otherwise
+def _is_no_memory(text: str) -> bool:
+    """Tell whether what onnxruntime says is no fault of the model."""
+    return "bad_alloc" in text or "allocate memory" in text
 
 
 def _start_cuda(ort: Any, data: bytes) -> Any | None:

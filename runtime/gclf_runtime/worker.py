@@ -59,7 +59,11 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         except GclfError as error:
             write_message(replies, {"failure": str(error)}, b"")
             continue
-        except Exception as error:  # a fault of ours or no memory, not the picture's
+        except MemoryError:
+            remedy = "Try --processes 0 --threads 1 --batch-size 1"
+            write_message(replies, {"failure": f"out of memory in a worker. {remedy}"}, b"")
+            continue
+        except Exception as error:  # a fault of ours, not the picture's
             write_message(replies, {"failure": f"{type(error).__name__}: {error}"}, b"")
             continue
         answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]

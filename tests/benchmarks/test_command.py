@@ -62,7 +62,7 @@ def test_what_cannot_be_asked_is_refused(words: list[str], said: str):
 
 
 def test_a_question_that_fails_is_named_and_the_others_are_answered(tmp_path: Path):
-    place = Workplace(scratch=tmp_path / "scratch", data=tmp_path)
+    place = Workplace(tmp_path / "scratch", tmp_path, tmp_path / "no-data")
     shutil.rmtree(next(place.faces(1).iterdir()))  # nothing to start on
     words = ["startup", "decoding", "--quick", "--scratch", str(place.scratch)]
 

@@ -29,7 +29,9 @@ from benchmarks.workplace import Workplace
 def test_a_device_answers_every_part_of_the_question(
     device: str, precisions: set[str], tmp_path: Path
 ):
-    place = Workplace(tmp_path, tmp_path / "no-data", quick=True, rule=QUICK, device=device)
+    place = Workplace(
+        tmp_path, tmp_path, tmp_path / "no-data", quick=True, rule=QUICK, device=device
+    )
     rows, notes = gpu.measure(place)
     result = Result("gpu", {}, rows, notes)
     network: list[dict[str, Any]] = [row for row in rows if row["part"] == "network"]

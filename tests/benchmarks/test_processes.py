@@ -32,6 +32,15 @@ def test_memory_of_children_counts_when_watched():
     assert taken.seconds >= 1
 
 
+def test_what_outlives_its_parent_counts_as_cpu():
+    works = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {works!r}])"
+
+    taken = run([sys.executable, "-c", code])
+
+    assert taken.cpu_s >= 0.3
+
+
 def test_an_exit_code_is_an_error_with_the_last_words():
     with pytest.raises(ProcessError, match=r"python.* ended with 3: so it is"):
         run([sys.executable, "-c", "import sys; print('so it is', file=sys.stderr); sys.exit(3)"])

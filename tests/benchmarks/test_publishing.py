@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import training
 from benchmarks.publishing import publish_folder
 from benchmarks.results import Result, save
 
@@ -16,6 +17,7 @@ CONDITIONS: dict[str, Any] = {
     "gpu": "",
     "python": "3.11.7",
     "versions": {"numpy": "2"},
+    "scheduling": "real-time",
     "load_before": 0.1,
     "seed": 1,
     "commit": "abc",
@@ -52,9 +54,32 @@ def test_a_page_has_table_plot_conditions_and_notes(root: Path):
     assert "| gclf | 81 |" in page
     assert "![How much memory does a run hold" in page
     assert "2 cores of some, 8 GB" in page
+    assert "load 0.1 before, real-time scheduling. `python" in page
     assert "Note: fails at file.py" in page
     assert written == [root / "docs/benchmarks/memory.png", root / "docs/benchmarks.md"]
     assert written[0].read_bytes()[:4] == b"\x89PNG"
+
+
+def learnt(network: str, who: str, seconds: float, **more: Any) -> dict[str, Any]:
+    rounds = {"rounds": [seconds] * 6, "low": seconds, "high": seconds, "is_stable": True}
+    timing = rounds | {"median": seconds}
+    return {"network": network, "who": who, "pictures": 100, "seconds": timing} | more
+
+
+def test_decoding_counts_against_us():
+    ours = {"precision": "bf16", "decoding_s": 5.0, "spent": {"backward": 0.5}}
+    rows = [
+        learnt("cnn", "plain", 3.0, waits=0.2),
+        learnt("cnn", "gclf", 1.0, **ours),
+        learnt("resnet10", "plain", 2.0, waits=0.1),
+        learnt("resnet10", "gclf", 1.0, **ours),
+    ]
+
+    said = training.tables(Result("training", CONDITIONS, rows, []))
+
+    assert "| 33 (33 to 33) | 100 (100 to 100) | 3.00× (3.00 to 3.00) | 2.50× (2.50" in said
+    assert "| 2.00× (2.00 to 2.00) | 1.67× (1.67 to 1.67) |" in said
+    assert "`cnn` spends on: backward 50%. The plain way waits for its pictures 20%" in said
 
 
 def test_nothing_is_written_where_one_figure_has_no_place(root: Path):

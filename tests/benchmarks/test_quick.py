@@ -16,7 +16,7 @@ TIMING = {"rounds", "low", "high", "is_stable", "median"}
 
 def ask(question: str, folder: Path) -> Result:
     """Ask, and read back what was written."""
-    place = Workplace(folder, folder / "no-data", quick=True, rule=QUICK, with_peers=False)
+    place = Workplace(folder, folder, folder / "no-data", quick=True, rule=QUICK, with_peers=False)
     rows, notes = import_module(f"benchmarks.{question}").measure(place)
     return load(save(Result(question, CONDITIONS | place.record(), rows, notes), folder))
 

@@ -67,6 +67,14 @@ def test_a_worker_that_dies_is_one_clear_error():
             worker.ask(model=str(EMBEDDED))
 
 
+def test_a_worker_that_is_too_slow_is_ended_and_named():
+    with (
+        Worker("calls", timeout_s=0.01) as worker,
+        pytest.raises(WorkerError, match=r"calls did not answer within 0\.01 s"),
+    ):
+        worker.ask()
+
+
 def test_callers_work_at_the_same_time():
     together = threading.Barrier(3, timeout=10)
 

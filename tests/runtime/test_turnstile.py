@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -88,33 +90,32 @@ def test_a_place_is_given_up_after_an_error():
         assert waiting(turnstile) == 0
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no SIGALRM on this system")
 @pytest.mark.parametrize("has_turn", [False, True], ids=["in line", "just let in"])
 def test_who_is_interrupted_in_line_takes_no_place_with_him(has_turn: bool):
     turnstile = Turnstile(1)
-    line = turnstile._waiting  # pyright: ignore[reportPrivateUsage]
 
-    class Interrupted:
-        """A lock whose second acquire is where Ctrl-C arrives."""
+    def interrupt(*_: object) -> None:
+        if has_turn:
+            stack.close()
+        raise KeyboardInterrupt
 
-        def __init__(self) -> None:
-            self._times = 0
+    def send() -> None:
+        until(lambda: waiting(turnstile) == 1)
+        os.kill(os.getpid(), signal.SIGALRM)
 
-        def acquire(self) -> None:
-            self._times += 1
-            if self._times == 2:
-                if has_turn:
-                    stack.close()
-                raise KeyboardInterrupt
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(turnstile)
+            sender = threading.Thread(target=send)
+            sender.start()
+            with pytest.raises(KeyboardInterrupt):
+                turnstile.__enter__()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    sender.join()
 
-        def release(self) -> None:
-            """It is let in."""
-
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        stack.enter_context(turnstile)
-        patch.setattr("gclf_runtime.turnstile.Lock", Interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            turnstile.__enter__()
-
-    assert not line
+    assert waiting(turnstile) == 0
     with turnstile:  # it would wait for ever had the place been lost
         assert not turnstile._free  # pyright: ignore[reportPrivateUsage]
