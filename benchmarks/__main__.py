@@ -1,5 +1,6 @@
 """`python -m benchmarks run`: ask; `python -m benchmarks publish`: write down what was answered."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -59,7 +60,8 @@ def run(
         Path | None, typer.Option(help="Keep the pictures here, to use them again.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the results; benchmarks/results/DATE-HARDWARE.")
+        Path | None,
+        typer.Option(help="Folder of the results; benchmarks/results/DATE-HARDWARE[-quick]."),
     ] = None,
     device: Annotated[
         Literal["cpu", "cuda"], typer.Option(help=f"cuda is for {' and '.join(_ON_DEVICE)}.")
@@ -77,7 +79,11 @@ def run(
     _check(asked, device, data)
     if output and output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file. Name a folder", param_hint="--output")
-    folder = output or results.FOLDER / results.folder_name(conditions(SEED))
+    name = results.folder_name(conditions(SEED)) + ("-quick" if quick else "")
+    folder = output or results.FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise typer.BadParameter(f"{folder} cannot be written to", param_hint="--output")
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gclf-bench-") as temporary:
         place = Workplace(
@@ -110,7 +116,7 @@ def publish(
 
     try:
         written = publish_folder(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         typer.echo(f"error: {folder} cannot be published ({error!r}). Measure it again", err=True)
         raise typer.Exit(1) from error
     for path in written:

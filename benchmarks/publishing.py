@@ -5,8 +5,10 @@ The prose of both pages is written by hand; what stands between `<!-- figures: N
 """
 
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import results
@@ -39,9 +41,10 @@ def publish_folder(folder: Path, root: Path = _ROOT) -> list[Path]:
         summary = _summary(found["files_to_rows"], found["startup"])
         texts[readme] = _filled(readme, {_SUMMARY: summary})
     plots = page.with_suffix("")
-    plots.mkdir(exist_ok=True)
-    for name, result in found.items():
-        import_module(f"benchmarks.{name}").plot(result, plots / f"{name}.png")
+    with TemporaryDirectory() as drawn:
+        for name, result in found.items():
+            import_module(f"benchmarks.{name}").plot(result, Path(drawn) / f"{name}.png")
+        shutil.copytree(drawn, plots, dirs_exist_ok=True)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     return [*(plots / f"{name}.png" for name in found), *texts]
@@ -99,7 +102,11 @@ def _summary(rows: Result, startup: Result) -> str:
         "first answer, s",
         "peak MB",
     )
-    said = f"{machine(rows.conditions)}; `{rows.conditions['command']}`"
+    both = (rows.conditions, startup.conditions)
+    if len({machine(said) for said in both}) > 1:
+        raise ValueError("files_to_rows and startup were measured on different machines")
+    commands = dict.fromkeys(f"`{said['command']}`" for said in both)
+    said = f"{machine(rows.conditions)}; {', '.join(commands)}"
     return "\n\n".join([markdown(header, lines), NOT_STABLE, said])
 
 

@@ -50,12 +50,15 @@ def load(path: Path) -> Result:
     """Read a result file.
 
     Raises:
-        ValueError: It is of another schema.
+        ValueError: It is of another schema or question, or has no rows.
     """
     record = json.loads(path.read_text(encoding="utf-8"))
-    if record.pop("schema", None) != _SCHEMA:
+    if not isinstance(record, dict) or record.pop("schema", None) != _SCHEMA:
         raise ValueError(f"{path} is no result of schema {_SCHEMA}. Measure it again")
-    return Result(**record)
+    result = Result(**record)
+    if result.question != path.stem or not result.rows:
+        raise ValueError(f"{path} is not the answer to {path.stem}. Measure it again")
+    return result
 
 
 def folder_name(conditions: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@
 
 It follows "Inference pipelines with ONNX Runtime" of optimum's documentation, and "Pipeline
 batching" of transformers'. The folder it loads is what `optimum-cli export onnx` would have made.
-Batches of 16 and a worker per CPU were the fastest of 1, 8, 16, 64 and none, one per CPU.
+Batches of 16 and a worker per CPU were the fastest of 1, 8, 16, 64 and none, one per CPU; a single
+batch has none.
 """
 
 import csv
@@ -28,7 +29,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from optimum.onnxruntime import ORTModelForImageClassification
 from transformers import AutoImageProcessor, pipeline
 
-BATCH, WORKERS = 16, len(os.sched_getaffinity(0))
+BATCH, CPUS = 16, len(os.sched_getaffinity(0))
 
 
 def main(pictures: Path, model: Path, output: Path) -> None:
@@ -42,7 +43,8 @@ def main(pictures: Path, model: Path, output: Path) -> None:
     with output.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("path", "label", "probability"))
-        answers = classify(paths, top_k=1, batch_size=BATCH, num_workers=WORKERS)
+        workers = CPUS if len(paths) > BATCH else 0
+        answers = classify(paths, top_k=1, batch_size=BATCH, num_workers=workers)
         for path, (best,) in zip(paths, answers, strict=True):
             rows.writerow((path, best["label"], best["score"]))
 

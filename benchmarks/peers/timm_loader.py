@@ -12,7 +12,8 @@
 
 Its loader is asked for the model's whole picture (crop_mode squash, crop_pct 1) as for any timm
 model that was trained so; `--channels-last` and `--batch-size 64` made it faster, and there is
-a worker per CPU. The network is network.pt2, put where timm.create_model would stand.
+a worker per CPU, for a single batch none. The network is network.pt2, put where timm.create_model
+would stand.
 """
 
 import csv
@@ -24,7 +25,7 @@ from pathlib import Path
 import torch
 from timm.data import create_dataset, create_loader
 
-BATCH, WORKERS = 64, len(os.sched_getaffinity(0))
+BATCH, CPUS = 64, len(os.sched_getaffinity(0))
 
 
 def main(pictures: Path, model: Path, output: Path) -> None:
@@ -33,12 +34,13 @@ def main(pictures: Path, model: Path, output: Path) -> None:
     network = (
         torch.export.load(model / "network.pt2").module().to(memory_format=torch.channels_last)
     )
+    dataset = create_dataset(root=str(pictures), name="")
     loader = create_loader(
-        create_dataset(root=str(pictures), name=""),
+        dataset,
         input_size=(3, spec["height"], spec["width"]),
         batch_size=BATCH,
         use_prefetcher=True,
-        num_workers=WORKERS,
+        num_workers=CPUS if len(dataset) > BATCH else 0,
         device=torch.device("cpu"),
         interpolation="bilinear",
         mean=spec["mean"],

@@ -11,9 +11,10 @@
 """torchvision's ImageFolder, its transforms and torch's DataLoader before a network in torch.
 
 It follows pytorch.org's "Transfer learning" tutorial (ImageFolder, transforms, DataLoader with
-workers, here one per CPU), and what made it faster: torchvision's "Performance considerations" of
-transforms v2 (decode to uint8 tensors, resize those) and torch's "Channels last memory format". It
-runs network.pt2, a float NCHW network that torch.export saved, eagerly.
+workers, here one per CPU, for a single batch none), and what made it faster: torchvision's
+"Performance considerations" of transforms v2 (decode to uint8 tensors, resize those) and torch's
+"Channels last memory format". It runs network.pt2, a float NCHW network that torch.export saved,
+eagerly.
 """
 
 import csv
@@ -29,7 +30,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-BATCH, WORKERS = 64, len(os.sched_getaffinity(0))
+BATCH, CPUS = 64, len(os.sched_getaffinity(0))
 
 
 def main(pictures: Path, model: Path, output: Path) -> None:
@@ -44,7 +45,8 @@ def main(pictures: Path, model: Path, output: Path) -> None:
     )
     decode = partial(decode_image, mode=ImageReadMode.RGB)
     dataset = ImageFolder(str(pictures), transform=fit, loader=decode)
-    loader = DataLoader(dataset, batch_size=BATCH, num_workers=WORKERS)
+    workers = CPUS if len(dataset) > BATCH else 0
+    loader = DataLoader(dataset, batch_size=BATCH, num_workers=workers)
     network = (
         torch.export.load(model / "network.pt2").module().to(memory_format=torch.channels_last)
     )

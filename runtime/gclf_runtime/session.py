@@ -105,7 +105,7 @@ class OnnxSession:
             self._runner = self._device_runner(ort, batch_size)
         # More callers than CPUs, each held up by all others, would starve some for long: on two
         # CPUs, p99 of 16 callers was 22 ms in place of 9, that of 64 was 67 in place of 34.
-        self._turnstile = Turnstile(available_cpus())
+        self._turnstile = Turnstile(max(2, available_cpus()))
         self._process = os.getpid()
         _open_sessions.add(self)
 
@@ -158,6 +158,8 @@ class OnnxSession:
         except ModelError:
             raise
         except Exception as error:
+            if not _is_of_onnxruntime(error):  # what a signal's handler raised
+                raise
             text = " ".join(str(error).split())
             other = "Try --device cpu, or export it again: gclf-export RUN/model.pt"
             remedy = _LESS if _is_no_memory(text) else other
@@ -252,6 +254,12 @@ def _open(ort: Any, data: bytes, name: str, device: Device) -> Any:
             if not _is_no_memory(text)
             else f"no memory to open {name} ({text[:300]}). {_LESS}"
         ) from error
+
+
+def _is_of_onnxruntime(error: Exception) -> bool:
+    """Tell whether onnxruntime raises such: its own, and what Python makes of C++'s."""
+    is_own = type(error).__module__.startswith("onnxruntime")
+    return is_own or isinstance(error, (RuntimeError, ValueError, TypeError, MemoryError))
 
 
 def _is_no_memory(text: str) -> bool:

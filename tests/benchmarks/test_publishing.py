@@ -84,7 +84,9 @@ def test_decoding_counts_against_us():
 
 def test_nothing_is_written_where_one_figure_has_no_place(root: Path):
     save(memory(), root / "results")
-    save(Result("callers", CONDITIONS, [], []), root / "results")
+    row = {"callers": 1, "who": "gclf", "max_dp": 0.0, "seconds": SECONDS}
+    row["latency_s"] = dict.fromkeys(("p50", "p95", "p99", "largest"), 0.001)
+    save(Result("callers", CONDITIONS, [row], []), root / "results")
     before = (root / "docs" / "benchmarks.md").read_text()
 
     with pytest.raises(ValueError, match="Write <!-- figures: callers -->"):
@@ -117,3 +119,34 @@ def test_the_summary_has_no_start_up_that_was_not_measured(root: Path):
     assert "| gclf, cnn fp32 | 5 | 5 | ~2.00 | 80 |" in readme
     assert "| gclf, resnet10 fp32 | 5 | 5 |  | 80 |" in readme
     assert readme.endswith("<!-- end -->\nafter\n")
+
+
+@pytest.mark.parametrize(
+    ("question", "change", "said"),
+    [
+        ("startup", {"cpu": "another"}, "measured on different machines"),
+        ("memory", {}, "is not the answer to startup"),
+    ],
+    ids=["another machine", "another question"],
+)
+def test_results_that_do_not_belong_together_are_not_published(
+    root: Path, question: str, change: dict[str, str], said: str
+):
+    shared = {
+        "seconds": SECONDS | {"rounds": [2.0] * 6},
+        "count": 10,
+        "cpu_s": 1.0,
+        "peak_mb": 80.0,
+    }
+    rows = [{"who": "gclf, cnn fp32", "pictures": each} | shared for each in ("faces", "photos")]
+    startup = {"what": "first answer", "who": "gclf, cnn fp32", "seconds": shared["seconds"]}
+    save(Result("files_to_rows", CONDITIONS, rows, []), root / "results")
+    path = save(Result(question, CONDITIONS | change, [startup], []), root / "results")
+    path.rename(root / "results" / "startup.json")
+    before = (root / "README.md").read_text()
+
+    with pytest.raises(ValueError, match=said):
+        publish_folder(root / "results", root)
+
+    assert (root / "README.md").read_text() == before
+    assert not (root / "docs" / "benchmarks").exists()

@@ -2,9 +2,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
+from random import Random
 
 import pytest
 
@@ -26,6 +27,24 @@ class Waiter:
         with self._turnstile:
             self._entered.append(self._name)
             assert self.may_go.wait(10)
+
+
+@contextmanager
+def held(turnstile: Turnstile) -> Generator[None]:
+    """Let another thread be in for a while."""
+    is_in, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with turnstile:
+            is_in.set()
+            assert may_go.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_in.wait(10)
+    yield
+    may_go.set()
+    thread.join()
 
 
 def waiting(turnstile: Turnstile) -> int:
@@ -107,7 +126,7 @@ def test_who_is_interrupted_in_line_takes_no_place_with_him(has_turn: bool):
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with ExitStack() as stack:
-            stack.enter_context(turnstile)
+            stack.enter_context(held(turnstile))
             sender = threading.Thread(target=send)
             sender.start()
             with pytest.raises(KeyboardInterrupt):
@@ -117,5 +136,54 @@ def test_who_is_interrupted_in_line_takes_no_place_with_him(has_turn: bool):
     sender.join()
 
     assert waiting(turnstile) == 0
-    with turnstile:  # it would wait for ever had the place been lost
-        assert not turnstile._free  # pyright: ignore[reportPrivateUsage]
+    with ThreadPoolExecutor(1) as pool, turnstile:
+        other = pool.submit(turnstile.__enter__)  # it would be in at once had the place been lost
+        until(lambda: waiting(turnstile) == 1)
+    other.result()
+
+
+def test_who_is_in_may_come_in_again():
+    turnstile = Turnstile(1)
+    with ThreadPoolExecutor(1) as pool, turnstile, turnstile:
+        other = pool.submit(turnstile.__enter__)
+        until(lambda: waiting(turnstile) == 1)
+
+    other.result(10)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no SIGALRM on this system")
+def test_signals_whose_handlers_raise_lose_no_place():
+    class Alarm(BaseException):
+        """What a worker's time limit raises."""
+
+    def ring(*_: object) -> None:
+        raise Alarm
+
+    turnstile, is_over, delays = Turnstile(2), threading.Event(), Random(0)
+
+    def visit() -> None:
+        while not is_over.is_set():
+            with turnstile:
+                pass
+
+    others = [threading.Thread(target=visit) for _ in range(3)]
+    before = signal.signal(signal.SIGALRM, ring)
+    for other in others:
+        other.start()
+    try:
+        for _ in range(1000):
+            with suppress(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, delays.uniform(5e-5, 5e-4))
+                while True:
+                    with turnstile:
+                        pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        is_over.set()
+    for other in others:
+        other.join(10)
+
+    assert not any(other.is_alive() for other in others)
+    with turnstile:
+        assert turnstile._inside == {threading.get_ident()}  # pyright: ignore[reportPrivateUsage]
+    assert not turnstile._inside  # pyright: ignore[reportPrivateUsage]
