@@ -75,7 +75,9 @@ def _gpu_name() -> str:
 
 def _commit() -> str:
     here = ["git", "-C", str(_ROOT)]
-    changed = " and changes" if _first_line([*here, "status", "--porcelain", "-uno"]) else ""
+    others = ["--", ":!benchmarks/results"]  # a run writes there itself
+    status = _first_line([*here, "status", "--porcelain", "-uno", *others])
+    changed = " and changes" if status else ""
     return _first_line([*here, "rev-parse", "--short", "HEAD"]) + changed
 
 
