@@ -184,10 +184,19 @@ class Classifier:
             raise TypeError("predict_images takes several pictures: put the one into a list")
         self._session.check_process()
         predictions: list[Prediction] = []
-        for pictures in _read(sources, self.batch_size):  # before its turn: a disk may be slow
+        for pictures in _batches(map(self._read, sources), self.batch_size):
             with self._turnstile:
-                predictions += self.predict(np.stack([self._decode(each) for each in pictures]))
+                pixels = [p if isinstance(p, np.ndarray) else self._decode(p) for p in pictures]
+                predictions += self.predict(np.stack(pixels))
         return predictions
+
+    def _read(self, source: images.ImageSource) -> images.Picture | NDArray[np.uint8]:
+        """Read a picture while no turn is held, for a disk may be slow.
+
+        Pixels are fitted at once: an iterator may give the same array or image with others next.
+        """
+        picture = images.read(source)
+        return picture if isinstance(picture.content, bytes) else self._decode(picture)
 
     def _decode(self, picture: images.Picture) -> NDArray[np.uint8]:
         return images.decode(picture, self.spec.input, max_pixels=self._max_pixels)
@@ -262,13 +271,15 @@ def _is_for_cpu(device: Device) -> bool:
     return device == "cpu" or (device == "auto" and not has_driver())
 
 
-def _read(sources: Iterable[images.ImageSource], batch_size: int) -> Iterator[list[images.Picture]]:
-    """Read pictures by the batch, or fewer where they are large."""
-    batch, held = list[images.Picture](), 0
-    for source in sources:
-        batch.append(images.read(source))
-        held += batch[-1].size
-        if len(batch) >= batch_size or held >= _BYTES_HELD:
+def _batches(
+    pictures: Iterable[images.Picture | NDArray[np.uint8]], size: int
+) -> Iterator[list[images.Picture | NDArray[np.uint8]]]:
+    """Give pictures by the batch, or fewer where they are large."""
+    batch, held = list[images.Picture | NDArray[np.uint8]](), 0
+    for picture in pictures:
+        batch.append(picture)
+        held += picture.nbytes
+        if len(batch) >= size or held >= _BYTES_HELD:
             yield batch
             batch, held = [], 0
     if batch:

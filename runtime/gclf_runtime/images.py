@@ -83,13 +83,9 @@ class Picture(NamedTuple):
     content: bytes | Image.Image | NDArray[np.uint8] | NDArray[np.uint16]
 
     @property
-    def size(self) -> int:
-        """Bytes of memory that it holds."""
-        if isinstance(self.content, bytes):
-            return len(self.content)
-        if isinstance(self.content, np.ndarray):
-            return self.content.nbytes
-        return self.content.width * self.content.height * len(self.content.getbands())
+    def nbytes(self) -> int:
+        """Bytes that reading it took; 0 of what was in memory."""
+        return len(self.content) if isinstance(self.content, bytes) else 0
 
 
 def read(source: ImageSource) -> Picture:

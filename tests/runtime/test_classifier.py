@@ -1,12 +1,13 @@
 import io
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from gclf_runtime import Classifier, ImageError, images
 from gclf_runtime.cpus import available_cpus
@@ -127,6 +128,40 @@ def test_any_number_of_pictures_is_answered_as_their_pixels_are(size: int):
 
     expected = [p.probabilities_k.tobytes() for p in classifier.predict(pixels)]
     assert [p.probabilities_k.tobytes() for p in predictions] == expected
+
+
+def frames_in_one_array() -> Iterator[Any]:
+    frame = np.empty((16, 16, 3), np.uint8)
+    for color in (RED, GREEN, BLUE):
+        frame[:] = color
+        yield frame
+
+
+def frames_of_one_image() -> Iterator[Any]:
+    encoded = io.BytesIO()
+    first, *others = (Image.new("RGB", (20, 20), color) for color in (RED, GREEN, BLUE))
+    first.save(encoded, "GIF", save_all=True, append_images=others)
+    yield from ImageSequence.Iterator(Image.open(encoded))
+
+
+def files_that_are_one_stream() -> Iterator[Any]:
+    stream = io.BytesIO()
+    for color in (RED, GREEN, BLUE):
+        stream.seek(0)
+        Image.new("RGB", (20, 20), color).save(stream, "BMP")
+        stream.seek(0)
+        yield stream
+
+
+@pytest.mark.parametrize(
+    "sources", [frames_in_one_array, frames_of_one_image, files_that_are_one_stream]
+)
+def test_an_iterator_may_give_one_object_with_other_pixels(
+    colours: Path, sources: Callable[[], Iterator[Any]]
+):
+    predictions = Classifier(colours).predict_images(sources())
+
+    assert [p.label for p in predictions] == ["red", "green", "blue"]
 
 
 class SlowFile(io.BytesIO):
