@@ -248,11 +248,11 @@ def _open(ort: Any, data: bytes, name: str, device: Device) -> Any:
         return _start(ort, data, [_CPU])
     except Exception as error:
         text = " ".join(str(error).split())
-        what = f"{name} is not a model that onnxruntime {ort.__version__} can open"
+        if _is_no_memory(text):
+            raise ModelError(f"no memory to open {name} ({text[:300]}). {_LESS}") from error
         raise ModelError(
-            f"{what} ({text[:300]}). Export it again: gclf-export RUN/model.pt"
-            if not _is_no_memory(text)
-            else f"no memory to open {name} ({text[:300]}). {_LESS}"
+            f"{name} is not a model that onnxruntime {ort.__version__} can open ({text[:300]}). "
+            "Export it again: gclf-export RUN/model.pt"
         ) from error
 
 

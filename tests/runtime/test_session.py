@@ -1,14 +1,18 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
+import numpy as np
 import onnxruntime as ort  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from gclf_runtime import Classifier, InputSpec, ModelError, ModelSpec, ProviderError
 from gclf_runtime.cpus import available_cpus
+from gclf_runtime.session import OnnxSession
 
 PROVIDERS = cast("list[str]", ort.get_available_providers())  # pyright: ignore[reportUnknownMemberType]
 HAS_CUDA_BUILD = "CUDAExecutionProvider" in PROVIDERS
@@ -133,3 +137,27 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     )
 
     assert run.stdout.split() == ["5"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no SIGALRM on this system")
+def test_what_a_signals_handler_raises_is_not_said_to_be_the_models_fault(colours: Path):
+    class TimeLimitError(Exception):
+        """What an application raises when a request takes too long."""
+
+    def ring(*_: object) -> None:
+        raise TimeLimitError
+
+    def run_until_it_rings() -> None:
+        signal.setitimer(signal.ITIMER_REAL, delays.uniform(1e-4, 1e-3))
+        while True:
+            session.run(pixels)
+
+    session, delays = OnnxSession(colours, device="cpu"), Random(0)
+    pixels = np.zeros((64, 16, 16, 3), np.uint8)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for _ in range(300):
+            with pytest.raises(TimeLimitError):
+                run_until_it_rings()
+    finally:
+        signal.signal(signal.SIGALRM, before)
